@@ -162,7 +162,8 @@ class Row:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         record = self.record()
-        return {MIME: record, "text/html": table_html([record]), "text/plain": repr(self)}
+        table = table_html([record], carry=record)
+        return {MIME: record, "text/html": table, "text/plain": repr(self)}
 
     def __repr__(self) -> str:
         record = self.record()
@@ -380,8 +381,11 @@ def verdict_html(name: str) -> str:
     return f'<span class="verdict verdict-{slug}">{sign}{html.escape(name)}</span>'
 
 
-def table_html(records: Iterable[dict[str, Any]]) -> str:
-    """A table "paper says / we measured" of records as `Row.record` gives them."""
+def table_html(records: Iterable[dict[str, Any]], carry: dict[str, Any] | None = None) -> str:
+    """A table "paper says / we measured" of records as `Row.record` gives them.
+
+    carry: a record that the table takes along as data, for the book's build to read.
+    """
     body = "".join(
         "<tr>"
         f'<td class="says">{_escape(record["statement"])} '
@@ -401,9 +405,10 @@ def table_html(records: Iterable[dict[str, Any]]) -> str:
         f'<th scope="col">{title}</th>'
         for title in ("Claim", "Paper says", "We measured", "Verdict")
     )
+    data = f' data-claim="{_escape(json.dumps(carry, ensure_ascii=False))}"' if carry else ""
     return (
-        '<table class="casebook-claims"><thead><tr>'
-        f"{head}</tr></thead><tbody>{body}</tbody></table>"
+        f'<table class="casebook-claims"{data}><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table>"
     )
 
 
