@@ -549,8 +549,8 @@ class Environment:
         ours = re.compile(r"CASEBOOK_|OMP_|PYTHONPATH|TQDM_|VIRTUAL_ENV|MPLBACKEND")
         environment = {k: v for k, v in os.environ.items() if not ours.match(k)}
         call(
-            *(sys.executable, "-m", "nbclient.cli", "--kernel_name=colab", "--timeout=900"),
-            *("--inplace", path),
+            *(sys.executable, "-c", "from nbclient.cli import main; main()"),
+            *("--kernel_name=colab", "--timeout=900", "--inplace", path),
             cwd=folder,
             environment=environment | {"JUPYTER_PATH": str(folder / "jupyter")},
         )

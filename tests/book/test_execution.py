@@ -221,7 +221,7 @@ def test_the_cache_of_a_build(built_book: Book) -> None:
     """One story, because each build takes seconds: the same book, changed step by step."""
     first = (built_book.root / "first_build.log").read_text()
     assert executed(first) == {"book/part/one", "book/part/two"}
-    assert "running 2 notebooks, 2 at a time" in first
+    assert "chapters to run, 2 at a time:\n  book/part/one\n  book/part/two\n" in first
     assert re.search(r"^ +\d+\.\d  book/part/one$", first, re.M)
     assert re.search(r"Built in \d+\.\d s\.", first)
     assert "Open _build/html/index.html" in first
@@ -247,6 +247,7 @@ def test_the_cache_of_a_build(built_book: Book) -> None:
     changed = built_book.build()
     assert changed.returncode == 0, changed.output
     assert executed(changed.output) == {"book/part/one"}
+    assert re.search(r"  book/part/one \(\d+\.\d s last time\)", changed.output)
 
     # Data: likewise, under a plain jupyter-book too.
     built_book.write("code/casebook/data/squares.txt", "1 4 9 16")

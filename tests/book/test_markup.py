@@ -138,6 +138,11 @@ def test_a_figure_without_words_is_told_apart() -> None:
     assert pages._framed(svg).startswith('<div class="figure-box wordless" style="--width: 96px">')
 
 
+def test_equal_images_of_a_figure_share_no_id() -> None:
+    svg = re.match(".*", '<svg width="9"><image id="a"/><image id="a"/><image id="b"/></svg>')
+    assert pages._framed(svg).count('id="a"') == pages._framed(svg).count('id="b"') == 1
+
+
 def test_altairs_html_is_replaced(html: str) -> None:
     assert 'aria-label="One point"' in part(html, 'id="chart-1"', "</div>")
     assert "altair-viz" not in html

@@ -10,6 +10,7 @@ CASEBOOK_JOBS (2) chapters run at a time, on CASEBOOK_THREADS (1) threads each.
 import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from sphinx.util import logging
 from casebook_book import keys
 from casebook_book.kernel import Failure, execute
 
-KEPT = 3  # executions kept per page: going back to an earlier state of a chapter costs nothing
+KEPT = 3  # results kept per page, so that going back to an earlier state of it costs nothing
 
 log = logging.getLogger(__name__)
 
@@ -86,16 +87,17 @@ def _cached(cache: JupyterCacheAbstract, docname: str, notebook: NotebookNode) -
     jupyter-cache compares the cells' options, too: captions, tags. Where only these differ, the
     outputs are stored again under the new options, and nothing runs.
     """
+    with suppress(KeyError):
+        cache.match_cache_notebook(notebook)
+        return True
     signature = _signature(cache, notebook)
-    for record in _oldest_first(cache):
+    for record in cache.list_cache_records():
         if record.data.get("signature") == signature:
             cached = cache.get_cache_bundle(record.pk).nb
-            present = [cell for cell in notebook.cells if cell.cell_type == "code"]
-            if [c.metadata for c in cached.cells] != [c.metadata for c in present]:
-                for old, new in zip(cached.cells, present, strict=True):
-                    old.metadata = new.metadata
-                cache.remove_cache(record.pk)
-                _store(cache, docname, cached, record.data)
+            present = (cell for cell in notebook.cells if cell.cell_type == "code")
+            for old, new in zip(cached.cells, present, strict=True):
+                old.metadata = new.metadata
+            _store(cache, docname, cached, record.data)
             return True
     return False
 
@@ -112,7 +114,9 @@ def _run_all(
     earlier = {r.uri: r.data["execution_seconds"] for r in _oldest_first(cache)}
     order = sorted(notebooks, key=lambda name: -earlier.get(name, float("inf")))
     jobs = min(_positive("CASEBOOK_JOBS", 2), len(order))
-    log.info("running %d notebooks, %d at a time", len(order), jobs)
+    log.info("chapters to run, %d at a time:", jobs)
+    for name in order:
+        log.info("  %s%s", name, f" ({earlier[name]:.1f} s last time)" if name in earlier else "")
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         try:
             waiting = {
@@ -142,7 +146,7 @@ def _run_all(
 def _store(
     cache: JupyterCacheAbstract, docname: str, notebook: NotebookNode, data: dict[str, object]
 ) -> None:
-    """Put an executed notebook into the cache, and drop the page's oldest executions."""
+    """Put an executed notebook into the cache, and drop the page's oldest results."""
     bundle = CacheBundleIn(notebook, docname, data=data)
     cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
     for record in [r for r in _oldest_first(cache) if r.uri == docname][:-KEPT]:

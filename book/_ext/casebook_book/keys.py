@@ -147,8 +147,8 @@ class Keys:
         source = merge(parse(cell.source) for cell in cells)
         if source.unnamed:
             raise PageError(
-                f"{name}: {source.unnamed[0]}: write the name as a string literal, because the "
-                "build looks for it to know which file the page depends on"
+                f"{name}: {source.unnamed[0]}: write the name as a string literal, first of the "
+                "arguments; the build looks there to know which file the page depends on"
             )
         tags = [sorted(EXECUTION_TAGS.intersection(c.metadata.get("tags") or ())) for c in cells]
         lines = [*_versions(), json.dumps(tags), *sorted(self.depends(source))]

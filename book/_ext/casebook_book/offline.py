@@ -259,9 +259,14 @@ def keep_charts_local(app: Sphinx, doctree: nodes.document, docname: str) -> Non
 
 
 def configure(app: Sphinx, config: Config) -> None:
-    """Point Sphinx at the local MathJax, without the menu that makes every formula a tab stop."""
+    """Point Sphinx at the local MathJax, without the menu that makes every formula a tab stop.
+
+    A notebook that has shown a progress bar holds the state of a Jupyter widget, for which MyST-NB
+    would load two scripts from the network. Pages show no widgets: none is loaded.
+    """
     config.mathjax_path = "mathjax/tex-mml-chtml.js"
     config.mathjax3_config = {"options": {"enableMenu": False}}
+    config.nb_ipywidgets_js = {}
 
 
 def add_assets(app: Sphinx) -> None:
@@ -286,10 +291,13 @@ def keep_page_local(
     context["without_fontawesome"] = _without_fontawesome
     if 'class="chart"' in body:
         app.add_js_file("charts.js", loading_method="defer")
-    for found in FROM_THE_NETWORK.finditer(body):
+    found = [next(filter(None, match.groups())) for match in FROM_THE_NETWORK.finditer(body)]
+    files = (*context.get("script_files", ()), *context.get("css_files", ()))
+    found += [str(f.filename) for f in files if "://" in str(getattr(f, "filename", None))]
+    for address in found:
         logger.warning(
             "the page loads %s over the network: keep a copy in the book",
-            next(filter(None, found.groups())),
+            address,
             location=pagename,
             type="casebook",
             subtype="offline",

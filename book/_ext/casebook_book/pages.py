@@ -103,10 +103,19 @@ def frame_figures(app: Sphinx, doctree: nodes.document, docname: str) -> None:
 
 
 def _framed(svg: re.Match[str]) -> str:
+    seen: set[str] = set()
+
+    def once(attribute: re.Match[str]) -> str:
+        """Keep an id where it stands first: matplotlib repeats that of equal images."""
+        repeated = attribute[0] in seen
+        seen.add(attribute[0])
+        return "" if repeated else attribute[0]
+
     size = re.search(r'\bwidth="([\d.]+)([a-z]*)"', svg[0])
     width = float(size[1]) * PIXELS[size[2]]
     words = "" if re.search(r'\bid="[^"]*\btext_\d', svg[0]) else " wordless"
-    return f'<div class="figure-box{words}" style="--width: {width:.0f}px">{svg[0]}</div>'
+    drawn = re.sub(r' id="[^"]+"', once, svg[0])
+    return f'<div class="figure-box{words}" style="--width: {width:.0f}px">{drawn}</div>'
 
 
 def fold(app: Sphinx, doctree: nodes.document, docname: str) -> None:

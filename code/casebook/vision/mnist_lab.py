@@ -67,10 +67,10 @@ class MiniVGGConfig:
 
 
 class ConvPair(nn.Module):
-    """Two 3×3 convolutions at constant shape, with or without a skip connection around them.
+    """Two 3×3 convolutions at constant shape, plain or with a skip around them.
 
-    Plain: relu(F(x)). Residual: relu(F(x) + x), He et al.'s equation (1), where F is convolution,
-    normalisation, relu, convolution, normalisation.
+    Plain: relu(F(x)). Residual: relu(F(x) + x), He et al.'s equation (1), where F is
+    convolution, normalisation, relu, convolution, normalisation.
     """
 
     def __init__(self, channels: int, residual: bool) -> None:
@@ -88,12 +88,18 @@ class ConvPair(nn.Module):
 
 
 class Stage(nn.Sequential):
-    """A convolution that sets the width, pooling that halves the maps, then pairs of convolutions.
+    """A convolution that sets the width, pooling, then pairs of convolutions.
 
     (B, channels_in, H, W) -> (B, channels, H // 2, W // 2)
     """
 
-    def __init__(self, channels_in: int, channels: int, pairs: int, residual: bool) -> None:
+    def __init__(
+        self,
+        channels_in: int,
+        channels: int,
+        pairs: int,
+        residual: bool,
+    ) -> None:
         super().__init__(
             nn.Conv2d(channels_in, channels, 3, padding=1, bias=False),
             nn.MaxPool2d(2),
@@ -104,7 +110,7 @@ class Stage(nn.Sequential):
 
 
 class MiniVGG(nn.Module):
-    """A small VGG: stages of 3×3 convolutions, an average over each map, a linear layer."""
+    """A small VGG: stages of 3×3 convolutions, the mean of each map, a linear layer."""
 
     def __init__(self, config: MiniVGGConfig | None = None) -> None:
         super().__init__()
@@ -117,7 +123,7 @@ class MiniVGG(nn.Module):
             )
         )
         self.classify = nn.Linear(config.channels[-1], config.classes)
-        self.to(memory_format=torch.channels_last)  # the layout in which CPUs convolve fastest
+        self.to(memory_format=torch.channels_last)  # in which CPUs convolve fastest
 
     def features(self, images: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B C"]:
         """Averages of the last stage's maps: what the linear layer sees of an image."""
@@ -206,14 +212,17 @@ def train(
 ) -> History:
     """Train `model` in place on random crops of the images.
 
-    The order of the digits and the crops depend on `seed` alone. With `max_steps` the run is cut
-    off early, and is until then the same. Raises what `casebook.training.fit` raises.
+    The order of the digits and the crops depend on `seed` alone. With `max_steps` the
+    run is cut off early, and is until then the same. Raises what `fit` raises.
     """
     schedule = schedule or Schedule()
     generator = torch.Generator().manual_seed(seed)
     batches = minibatches(images, labels, batch_size=schedule.batch_size, seed=seed)
     optimizer = torch.optim.AdamW(
-        model.parameters(), schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True
+        model.parameters(),
+        schedule.learning_rate,
+        weight_decay=schedule.weight_decay,
+        fused=True,
     )
     scheduler = torch.optim.lr_scheduler.OneCycleLR(
         optimizer,

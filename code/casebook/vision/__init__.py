@@ -1,0 +1,1 @@
+"""Part "vision": from AlexNet to residual networks."""
