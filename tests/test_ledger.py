@@ -117,7 +117,7 @@ def test_a_claim_becomes_a_row_and_a_record(claims: Path) -> None:
     assert record["verdict"] == record["expected"] == "reproduced"
     assert record["paper"] == "someone2020"
     assert "&lt;parameters&gt;" in bundle["text/html"]
-    assert "1 ± 0.5 M" in bundle["text/html"]
+    assert "1.00 ± 0.50 M" in bundle["text/html"]
     assert "surprise" not in bundle["text/html"]
 
 
@@ -181,12 +181,29 @@ def test_numbers_as_text(value: Any, text: str) -> None:
     assert ledger.number_text(value) == text
 
 
+@pytest.mark.parametrize(
+    ("value", "spread", "text"),
+    [
+        (1.2461, 0.02445, "1.246 ± 0.024"),
+        (60.4, 7.07, "60.4 ± 7.1"),
+        (1234, 210.0, "1,234 ± 210"),
+        (3, 0, "3"),
+        (3, None, "3"),
+    ],
+)
+def test_a_value_is_given_to_the_digits_of_its_spread(
+    value: float, spread: float | None, text: str
+) -> None:
+    record = {"measured": value, "spread": spread, "unit": "", "compare": "tolerance"}
+    assert ledger.measured_text(record) == text
+
+
 def test_glue_is_what_myst_nb_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = []
     monkeypatch.setattr(ledger, "display", lambda data, **rest: shown.append((data, rest)))
     ledger.glue("share", 0.5)
     ((data, rest),) = shown
-    assert data == {"application/papermill.record/text/plain": "0.5"}
+    assert data == {"application/papermill.record/text/plain": "'0.5'"}
     assert rest["raw"]
     assert rest["metadata"]["scrapbook"]["name"] == "share"
 

@@ -328,7 +328,7 @@ def glue(name: str, value: Any) -> None:
     """
     prefix = "application/papermill.record/"
     display(
-        {f"{prefix}text/plain": str(value)},
+        {f"{prefix}text/plain": repr(str(value))},  # unquoted, "1,000" would be read as a tuple
         metadata={"scrapbook": {"name": name, "mime_prefix": prefix}},
         raw=True,
     )
@@ -366,12 +366,17 @@ def measured_text(record: dict[str, Any]) -> str:
         return "–"
     values = measured if isinstance(measured, list) else [measured]
     spreads = spread if isinstance(spread, list) else [spread] * len(values)
-    texts = [
-        number_text(value) + (f" ± {number_text(around)}" if around is not None else "")
-        for value, around in zip(values, spreads, strict=True)
-    ]
+    texts = [_with_spread(value, around) for value, around in zip(values, spreads, strict=True)]
     joined = (" vs " if record["compare"] == "direction" else ", ").join(texts)
     return f"{joined} {record['unit']}".strip()
+
+
+def _with_spread(value: Any, spread: float | None) -> str:
+    """A value and its spread, both to the second significant digit of the spread."""
+    if not spread:
+        return number_text(value)
+    decimals = max(0, 1 - math.floor(math.log10(abs(spread))))
+    return f"{value:,.{decimals}f} ± {spread:,.{decimals}f}"
 
 
 def verdict_html(name: str) -> str:

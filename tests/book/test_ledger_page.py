@@ -160,7 +160,7 @@ def test_the_ledger_is_drawn_and_published(book: Path, claims: Path) -> None:
     assert page.count("<tr id=") == 2
     assert 'data-part="part" data-verdict="reproduced at toy scale"' in page
     assert "Two and two are &lt;four&gt;." in page
-    assert "10 ± 1 vs 20 ± 2" in page
+    assert "10.0 ± 1.0 vs 20.0 ± 2.0" in page
     assert "(section 2, not verified)" in page
     assert "Over three seeds." in page
     assert '<a href="part/small.html">A small chapter</a>' in page

@@ -75,7 +75,7 @@ def test_a_new_version_replaces_the_old_folder(
 
 def test_a_missing_package_is_named() -> None:
     with pytest.raises(offline.ExtensionError, match=r"'no_such_package' is missing.*pip install"):
-        offline._package_folder("no_such_package")
+        offline._version("no_such_package")
 
 
 def test_fonts_keep_to_their_licence_and_have_the_letters_we_print() -> None:

@@ -346,7 +346,7 @@ def test_a_wrong_address_of_any_depth(site: str, visit) -> None:
     seen.page.wait_for_url(f"{site}book/index.html", timeout=PATIENCE)
 
 
-def test_searching_finds_a_page_from_the_disk(visit) -> None:
+def test_searching_finds_a_page_from_the_disk(site: str, visit) -> None:
     seen = visit("search.html?q=notation", f"{SITE.as_uri()}/")
     seen.page.wait_for_selector("#search-results li a, .search li a", timeout=PATIENCE)
     links = seen.page.locator("#search-results li a, .search li a").all()

@@ -44,8 +44,8 @@ HIDDEN_TAGS = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
 GITHUB_ADDRESS = re.compile(r"https://github\.com/([\w.-]+)/([\w.-]+?)(?:\.git)?/?")
 
 SETUP = """\
-# Set up: install the book's package where it is missing. Of what that needs, Colab lacks only
-# jaxtyping; all else keeps Colab's version. For more threads, set CASEBOOK_THREADS before.
+# Set up: install the book's package where it is missing; what is there already keeps its version.
+# For more threads than one, set CASEBOOK_THREADS before.
 import importlib.util, os
 
 os.environ["OMP_NUM_THREADS"] = os.environ.get("CASEBOOK_THREADS", "1")  # torch reads it at import

@@ -15,7 +15,6 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import nbformat
-from docutils import nodes
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn, JupyterCacheAbstract
 from jupyter_cache.cache.db import NbCacheRecord
@@ -56,19 +55,6 @@ def _before_reading(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> 
         raise ExecutionFailed(
             ", ".join(f"{name} (cell {failures[name].cell})" for name in failures)
         )
-
-
-def _write_executed(app: Sphinx, doctree: nodes.document) -> None:
-    """Write the page's executed notebook, in which the ledger looks for claims.
-
-    MyST-NB has written it, but without outputs if they came from the cache.
-    """
-    notebook = _read(app, app.env.docname)
-    if notebook is not None:
-        cache = get_cache(app.env.mystnb_config.execution_cache_path)
-        _, executed = cache.merge_match_into_notebook(notebook)
-        folder = Path(app.env.mystnb_config.output_folder)
-        nbformat.write(executed, folder / f"{app.env.docname}.ipynb")
 
 
 def _read(app: Sphinx, docname: str) -> NotebookNode | None:
@@ -186,5 +172,4 @@ def setup(app: Sphinx) -> None:
     os.environ["TQDM_DISABLE"] = "1"
     app.casebook_ran = set()
     app.connect("env-before-read-docs", _before_reading)
-    app.connect("doctree-read", _write_executed, priority=100)
     app.connect("build-finished", _report)

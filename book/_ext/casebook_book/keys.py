@@ -30,7 +30,11 @@ from typing import Any
 
 import yaml
 from IPython.core.inputtransformer2 import TransformerManager
-from myst_nb.core.read import is_myst_markdown_notebook, read_myst_markdown_notebook
+from myst_nb.core.read import (
+    MystMetadataParsingError,
+    is_myst_markdown_notebook,
+    read_myst_markdown_notebook,
+)
 from nbformat import NotebookNode
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
@@ -143,7 +147,12 @@ class Keys:
 
     def page(self, name: str, text: str) -> str:
         """The key of a page. Raises PageError if a file that it reads is not named literally."""
-        cells = code_cells(text)
+        try:
+            cells = code_cells(text)
+        except MystMetadataParsingError as error:
+            raise PageError(
+                f"{name}: {error}\nA cell's options are YAML: a text with a colon needs quotes"
+            ) from error
         source = merge(parse(cell.source) for cell in cells)
         if source.unnamed:
             raise PageError(

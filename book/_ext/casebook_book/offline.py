@@ -23,7 +23,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from html import escape
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import mkdtemp
@@ -92,7 +92,7 @@ def prepare(cache: Path) -> Path:
     new one and any other build is quick. Earlier folders are removed.
     """
     packages = ("sphinx-mathjax-offline", "vl-convert-python", "font-source-serif-pro", "fonttools")
-    recipe = " ".join(version(name) for name in packages) + Path(__file__).read_text("utf-8")
+    recipe = " ".join(map(_version, packages)) + Path(__file__).read_text("utf-8")
     folder = cache / f"static-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
     if not folder.is_dir():
         cache.mkdir(parents=True, exist_ok=True)
@@ -111,14 +111,19 @@ def prepare(cache: Path) -> Path:
     return folder
 
 
-def _package_folder(name: str) -> Path:
-    """Return the folder of an installed package without importing it."""
-    spec = find_spec(name)
-    if spec is None or not spec.submodule_search_locations:
+def _version(package: str) -> str:
+    """Return the version of an installed package."""
+    try:
+        return version(package)
+    except PackageNotFoundError as error:
         raise ExtensionError(
-            f"the package {name!r} is missing: run `pip install -r requirements.txt`"
-        )
-    return Path(spec.submodule_search_locations[0])
+            f"the package {package!r} is missing: run `pip install -r requirements.txt`"
+        ) from error
+
+
+def _package_folder(module: str) -> Path:
+    """Return the folder of an installed module without importing it."""
+    return Path(find_spec(module).submodule_search_locations[0])
 
 
 def _mathjax(folder: Path) -> None:
