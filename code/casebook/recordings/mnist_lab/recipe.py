@@ -27,6 +27,9 @@ SWEEP_DIGITS = 200 * 128
 """Two hundred steps of 128 digits."""
 
 KINDS = ("plain", "residual")
+SHOWN = ("residual", 0)
+"""The run whose weights are kept, because the lab looks into its network."""
+
 LAB = {f"{kind}-seed{seed}": (kind, seed) for kind in KINDS for seed in range(5)}
 SWEEP = {
     f"{kind}-depth{3 + 6 * pairs}-seed{seed}": (kind, pairs, seed)
@@ -73,6 +76,7 @@ def _lab(kind: str, seed: int, max_steps: int | None) -> Run:
             "validation_error": 1 - history.series("validation")[-1],
             "test_error": len(wrong) / len(labels),
         },
+        model.state_dict() if (kind, seed) == SHOWN else {},
     )
 
 
