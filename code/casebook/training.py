@@ -158,7 +158,9 @@ def fit(
     total = epochs * len(batches) if hasattr(batches, "__len__") else None
     if max_steps is not None:
         total = max_steps if total is None else min(total, max_steps)
-    with tqdm(total=total, desc=description, unit="step", leave=False) as bar:
+    # The widget that tqdm draws in a notebook does not heed this variable by itself.
+    hidden = bool(os.environ.get("TQDM_DISABLE"))
+    with tqdm(total=total, desc=description, unit="step", leave=False, disable=hidden) as bar:
         for _ in range(epochs):
             before_epoch = len(history.loss)
             model.train()
