@@ -41,7 +41,7 @@ BRANCH = "notebooks"  # where the deploy workflow pushes the notebooks
 PICTURES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gif": "image/gif"}
 EMBED_LIMIT = 512 * 1024  # bytes; a larger picture is linked instead
 HIDDEN_TAGS = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
-GITHUB_ADDRESS = re.compile(r"https://github\.com/([\w.-]+)/([\w.-]+?)(?:\.git)?/?")
+ON_GITHUB = re.compile(r"(?:https://github\.com/)?([\w.-]+/[\w.-]+?)(?:\.git)?/?")
 
 SETUP = """\
 # Set up: install the book's package where it is missing; what is there already keeps its version.
@@ -82,18 +82,10 @@ class Addresses:
         """From the settings, which the environment (the deploy workflow) may have overridden.
 
         The site is `html: baseurl` of _config.yml, the repository is `repository: url` there or
-        CASEBOOK_REPOSITORY, and the commit is CASEBOOK_REVISION. Raises ColabError if the
-        repository is none on GitHub: Colab opens notebooks from no other address.
+        CASEBOOK_REPOSITORY, and the commit is CASEBOOK_REVISION.
         """
-        given = config.html_theme_options.get("repository_url", "")
-        match = GITHUB_ADDRESS.fullmatch(given)
-        if match is None:
-            raise ColabError(
-                f"the repository's address is {given!r}; Colab opens https://github.com/OWNER/REPO "
-                "only: set `repository: url` in _config.yml, or CASEBOOK_REPOSITORY"
-            )
         return cls(
-            repository=f"https://github.com/{match[1]}/{match[2]}",
+            repository=on_github(config.html_theme_options.get("repository_url", "")),
             site=config.html_baseurl.rstrip("/") + "/",
             revision=os.environ.get("CASEBOOK_REVISION", ""),
         )
@@ -111,6 +103,20 @@ class Addresses:
         """The source of a notebook's first code cell."""
         at = f"@{self.revision}" if self.revision else ""
         return SETUP.format(address=self.repository + at)
+
+
+def on_github(repository: str) -> str:
+    """The address of a repository, given as that or as OWNER/REPO.
+
+    Raises ColabError if it is none on GitHub: Colab opens notebooks from no other address.
+    """
+    match = ON_GITHUB.fullmatch(repository)
+    if match is None:
+        raise ColabError(
+            f"the repository is {repository!r}; Colab opens https://github.com/OWNER/REPO only: "
+            "set `repository: url` in _config.yml, or CASEBOOK_REPOSITORY"
+        )
+    return f"https://github.com/{match[1]}"
 
 
 def notebook_path(docname: str) -> str:
@@ -318,8 +324,8 @@ def _launch_button(
 
 def _take_address(app: Sphinx, config: Config) -> None:
     """Let CASEBOOK_REPOSITORY override `repository: url`, here and in the theme's buttons."""
-    if address := os.environ.get("CASEBOOK_REPOSITORY"):
-        config.html_theme_options = config.html_theme_options | {"repository_url": address}
+    if given := os.environ.get("CASEBOOK_REPOSITORY"):
+        config.html_theme_options = config.html_theme_options | {"repository_url": on_github(given)}
 
 
 def _prefer_text(app: Sphinx, config: Config) -> None:

@@ -22,5 +22,6 @@ html_baseurl = "https://example.org/small/"
 html_theme_options = {
     "repository_url": "https://github.com/someone/small",
     "launch_buttons": {"colab_url": "https://colab.research.google.com"},
+    "use_repository_button": True,
     "use_sidenotes": True,
 }
