@@ -32,7 +32,7 @@ def chapters() -> list[str]:
     return [
         page.removeprefix("book/")
         for page in pages
-        if re.search(r"^[`:]{3,}\{(paper|lab)-card\}", (ROOT / f"{page}.md").read_text(), re.M)
+        if re.search(r"^[`:]{3,}\{(paper|lab|opener)-card\}", (ROOT / f"{page}.md").read_text(), re.M)
     ]
 
 

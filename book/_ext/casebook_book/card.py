@@ -7,8 +7,9 @@ bibliography and whose body is the paper's claim in one sentence::
     A large convolutional network, trained on two GPUs, ...
     ```
 
-A lab begins with ``lab-card``, whose body says what the reader builds. Both are made of ordinary
-docutils nodes, so the Colab edition shows them as text.
+A lab begins with ``lab-card``, whose body says what the reader builds; the opener of a part with
+``opener-card``, whose body says what the part is about. All are made of ordinary docutils nodes, so
+the Colab edition shows them as text.
 
 The minutes are counted from the page's prose; the seconds are those that the page's own execution
 took, from the record that comes with its outputs.
@@ -66,6 +67,14 @@ class LabCard(SphinxDirective):
     def heading(self) -> list[nodes.Node]:
         """Return what stands above the body: nothing, in a lab."""
         return []
+
+
+class OpenerCard(LabCard):
+    """``opener-card``: what a part of the book is about (the body), minutes, seconds."""
+
+    kind = "opener"
+    eyebrow = "Where this part begins"
+    body_says = "what the part is about"
 
 
 class PaperCard(LabCard):
@@ -206,4 +215,5 @@ def setup(app: Sphinx) -> None:
     """Add the directives."""
     app.add_directive("paper-card", PaperCard)
     app.add_directive("lab-card", LabCard)
+    app.add_directive("opener-card", OpenerCard)
     app.connect("doctree-read", fill_times)

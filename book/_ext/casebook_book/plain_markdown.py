@@ -23,7 +23,7 @@ from sphinx.errors import SphinxError
 from sphinx.locale import admonitionlabels
 from sphinx.util.math import get_node_equation_number
 
-CARDS = {"paper-card", "lab-card"}  # containers that the site draws as a box
+CARDS = {"paper-card", "lab-card", "opener-card"}  # containers that the site draws as a box
 BOLD = {"card-eyebrow", "card-title"}  # paragraphs in them that are more than text
 
 
