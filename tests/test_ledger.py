@@ -121,6 +121,14 @@ def test_a_claim_becomes_a_row_and_a_record(claims: Path) -> None:
     assert "surprise" not in bundle["text/html"]
 
 
+def test_a_claim_may_name_a_paper_of_its_own(claims: Path) -> None:
+    """As the opener of a part does, which draws on several."""
+    path = claims / "toy.toml"
+    path.write_text(path.read_text().replace('id = "toy.b"', 'id = "toy.b"\npaper = "other1989"'))
+    assert ledger.claim("toy.a", 1).record()["paper"] == "someone2020"
+    assert ledger.claim("toy.b", 2).record()["paper"] == "other1989"
+
+
 def test_a_surprise_is_shown(claims: Path) -> None:
     assert "expected: reproduced" in ledger.claim("toy.a", 7)._repr_mimebundle_()["text/html"]
 

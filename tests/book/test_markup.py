@@ -83,13 +83,33 @@ Use a pen.
 )
 
 
+OPENER = (
+    FRONT_MATTER
+    + """\
+# A part
+
+```{opener-card}
+What *everything* in this part is made of.
+```
+
+Some words to read, and a cell to run.
+
+```{code-cell} ipython3
+1 + 1
+```
+"""
+)
+
+
 @pytest.fixture(scope="module")
 def book(tmp_path_factory: pytest.TempPathFactory) -> Book:
     """A tiny book with a page of pictures, built."""
     book = Book.new(tmp_path_factory.mktemp("pictures"))
     book.write("book/references.bib", BIBLIOGRAPHY)
     book.write("book/part/pictures.md", PAGE)
+    book.write("book/part/opener.md", OPENER)
     book.edit("_toc.yml", "two\n", "two\n      - file: book/part/pictures\n")
+    book.edit("_toc.yml", "pictures\n", "pictures\n      - file: book/part/opener\n")
     result = book.build()
     assert result.returncode == 0, result.output
     return book
@@ -165,6 +185,16 @@ def test_a_papers_card(html: str) -> None:
         r"\d+ minutes? to read · (a second|[\d a-z]+ seconds?) to run, on one processor core",
         text_of(said),
     )
+
+
+def test_the_card_of_an_opener(book: Book) -> None:
+    page = (book.root / "_build" / "html" / "book" / "part" / "opener.html").read_text("utf-8")
+    said = text_of(part(page, '<div class="opener-card', "Some words"))
+    assert said.startswith("Where this part begins What everything in this part is made of.")
+    assert "1 minute to read" in said
+    assert "to run, on one processor core" in said
+    description = re.search(r'<meta property="og:description" content="([^"]*)"', page)
+    assert description[1].startswith("What everything in this part is made of.")
 
 
 def test_the_claim_is_what_other_sites_show(html: str) -> None:
@@ -250,6 +280,7 @@ def test_what_must_not_pass_fails_the_build(book: Book, tmp_path: Path) -> None:
     copy.edit(page, "{paper-card} somebody2020", "{paper-card} nobody1066")
     copy.edit(page, "## Figures", "## Figures\n\n![Far](https://example.org/far.png)")
     copy.edit(page, ', description="One point"', "")
+    copy.edit("book/part/opener.md", "What *everything* in this part is made of.\n", "")
     result = copy.build()
     assert result.returncode == 1
     for problem in (
@@ -257,6 +288,7 @@ def test_what_must_not_pass_fails_the_build(book: Book, tmp_path: Path) -> None:
         "use one of: somebody2020",
         "https://example.org/far.png over the network: keep a copy in the book",
         "a chart without a description: show it with plotting.show",
+        "opener-card: its body must say, in a sentence, what the part is about",
     ):
         assert problem in result.output, result.output
 
