@@ -3,6 +3,9 @@
 import json
 import random
 import re
+import sys
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -356,6 +359,7 @@ def test_outputs_that_do_not_exist_are_refused() -> None:
 # The page's charts: what they compute, and where they lead
 
 
+@cache
 def chart(name: str) -> dict[str, Any]:
     """The specification of a figure of the page, from the cell that makes it."""
     cells = re.findall(
@@ -367,6 +371,7 @@ def chart(name: str) -> dict[str, Any]:
         "Plotting", (), {**vars(plotting), "show": lambda figure, alt: shown.append(figure)}
     )
     names = {
+        "sys": sys,
         "alt": altair,
         "plt": plt,
         "np": np,
@@ -383,7 +388,7 @@ def chart(name: str) -> dict[str, Any]:
 
 def drawn_with(spec: dict[str, Any], **values: Any) -> str:
     """The chart as SVG after a reader has set some of its parameters."""
-    spec = json.loads(json.dumps(spec))
+    spec = deepcopy(spec)
     for parameter in spec["params"]:
         if parameter["name"] in values:
             parameter["value"] = values.pop(parameter["name"])
@@ -414,7 +419,7 @@ def test_the_calculator_agrees_with_the_package() -> None:
 
 
 def test_the_kernel_in_the_chart_is_a_convolution() -> None:
-    spec = chart("fig-convolution-kernel")
+    spec = deepcopy(chart("fig-convolution-kernel"))
     for layer in spec["layer"][:2]:
         layer["mark"]["aria"] = True  # so that each pixel says its value
     weights = [1.0, -2, 0, 3, 0.5, -1, 0, 2, -1]
@@ -441,7 +446,7 @@ def test_a_choice_in_a_chart_fills_in_the_controls_that_it_names() -> None:
         spec = chart(name)
         patch = spec["usermeta"]["embedOptions"]["patch"]
         vega = vl_convert.vegalite_to_vega(spec, vl_version=vl_convert.get_vegalite_versions()[-1])
-        places = [int(operation["path"].split("/")[2]) for operation in patch]
+        places = [int(step["path"].split("/")[2]) for step in patch if step["op"] == "add"]
         assert [vega["signals"][place]["name"] for place in places] == filled
 
 
