@@ -358,7 +358,7 @@ def test_configurations_that_do_not_fit_together_are_refused(
 def test_what_cannot_be_narrowed_taken_over_or_slid_is_refused() -> None:
     with pytest.raises(ValueError, match="divisor is 3"):
         narrowed(SIZES["A"], 3)
-    with pytest.raises(ValueError, match=r"conv1_1.weight has the shape \(4, 1, 3, 3\).*same shape"):
+    with pytest.raises(ValueError, match=r"conv1_1.weight has the shape \(4, 1, 3, 3\)"):
         take_over(VGG(TINY["E"]), VGG(TINY["B-5x5"]))
     with pytest.raises(ValueError, match="averages its maps"):
         as_fully_convolutional(VGG(replace(TINY["A"], head="average")))
