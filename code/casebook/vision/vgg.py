@@ -222,7 +222,8 @@ class VGG(nn.Module):
                     continue
                 i += 1
                 window, kernels = map(int, NOTATION.fullmatch(word).groups())
-                features[f"conv{b}_{i}"] = nn.Conv2d(width, kernels, window, padding=window // 2)
+                same = window // 2  # zeros around the maps, so that they keep their size
+                features[f"conv{b}_{i}"] = nn.Conv2d(width, kernels, window, padding=same)
                 features[f"relu{b}_{i}"] = nn.ReLU()
                 width = kernels
             features[f"pool{b}"] = nn.MaxPool2d(2)
