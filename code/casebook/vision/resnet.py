@@ -20,7 +20,8 @@ Where this departs from the paper, and why:
 * A trained network is tested with the averages of means and variances that PyTorch keeps while
   training. The authors computed theirs from a large batch afterwards.
 * `stride_on="3x3"` moves the stride of a bottleneck from its first convolution to its second, as
-  torchvision and others do ("V1.5"). It costs 6 % more in ResNet-50. It is not the paper's.
+  torchvision and others do ("V1.5"), which costs 6 % more in ResNet-50. The paper says only which
+  blocks halve the maps; in the authors' files it is their first convolution that does.
 
 `narrow` makes the networks of this book's experiments, which the paper does not have, and `train`
 trains them as §4.2 does, but on far fewer steps and smaller batches, and without augmentation.
@@ -52,8 +53,8 @@ class ResNetConfig:
         projections everywhere.
     residual: False leaves the shortcuts out.
     stem: "imagenet", a 7x7 convolution and a pooling that quarter the maps; or "cifar", a 3x3.
-    stride_on: the convolution of a bottleneck that halves the maps, "1x1" (the first; the paper's)
-        or "3x3".
+    stride_on: the convolution of a bottleneck that halves the maps, "1x1" (the first one, as in
+        the authors' files) or "3x3".
 
     Raises ValueError if the fields do not fit together.
     """
