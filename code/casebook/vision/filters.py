@@ -75,8 +75,8 @@ def maximise_activation(
     start: where they start, any images but zero.
     norm: the length that every image is brought back to after each step, as a vector.
     rate: length of a step, as a share of `norm`; it falls to zero along a line.
-    jitter: move the image at random by up to so many pixels before each look (Mordvintsev et al.
-        2015), so that no single pixel can be tuned; needs `generator`.
+    jitter: move the image at random by up to so many pixels before each look, so that no single
+        pixel can be tuned; needs `generator`.
     blur: standard deviation, in pixels, of a Gaussian that smooths the gradient.
 
     Raises ValueError for a norm that is not positive, a start of zero, or jitter without generator.
