@@ -216,7 +216,7 @@ def test_it_learns_to_remember_the_first_of_five_numbers() -> None:
     inputs = torch.rand(2000, 5, 1) * 2 - 1
     targets = inputs[:, 0]
     model = ForecastRNN(hidden=8)
-    train(model, inputs[:1500], targets[:1500], seed=0, schedule=Schedule(epochs=20))
+    train(model, inputs[:1500], targets[:1500], seed=0, schedule=Schedule(epochs=12))
     error = (predict(model, inputs[1500:]) - targets[1500:]).square().mean()
     assert error < 0.01 * targets.var()
 
@@ -226,7 +226,7 @@ def test_it_comes_close_to_ridge_on_real_weather() -> None:
     learn, judge = (examples(dates, days, years) for years in ((2012, 2013), (2014, 2014)))
     seed_everything(0)
     model = ForecastRNN()
-    train(model, learn.inputs, learn.targets, seed=0, schedule=Schedule(epochs=20))
+    train(model, learn.inputs, learn.targets, seed=0, schedule=Schedule(epochs=12))
     linear = RidgeForecast(learn.inputs, learn.targets, 3.0)
     ours, theirs = (squared_error(m, judge.inputs, judge.targets) for m in (model, linear))
     persistence = (judge.inputs[:, -1] - judge.targets).square().mean()
