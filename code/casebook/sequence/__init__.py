@@ -1,0 +1,1 @@
+"""Part "sequence": recurrent networks, from one day to the next."""
