@@ -16,9 +16,6 @@ The paper's side is data, one file per chapter in `casebook/claims/`:
     expected = "reproduced"
     note = "Rounded to one significant digit."
 
-A claim of another paper than the file's says so with a `paper` of its own, as in the opener of a
-part, which draws on several.
-
 The chapter's side is one line per claim, `claim("alexnet.parameters", measured=...)`, which
 renders as a row and carries the same as data, for the ledger page and `ledger.json`. The build
 fails where the verdict that comes out is not the one that the claim expects.

@@ -2,10 +2,9 @@
 
 The opener of the part on vision has no paper of its own. It builds the operation from a matrix
 (`convolve`, `as_matrix`, `LocallyConnected`), computes what a stack of windows sees
-(`receptive_field`) and measures the same (`measured_receptive_field`), and rebuilds the first
-convolutional network that was trained from end to end by gradient descent on a task of its
-time, the zip code reader of LeCun et al. (Backpropagation Applied to Handwritten Zip Code
-Recognition, 1989), as far as its counts go.
+(`receptive_field`) and measures the same (`measured_receptive_field`), and rebuilds an early
+convolutional network, the zip code reader of LeCun et al. (Backpropagation Applied to Handwritten
+Zip Code Recognition, 1989), to which the sections (§) refer.
 
 Where `ZipCodeNet` departs from that paper, and why:
 
@@ -297,7 +296,7 @@ class SquashedMaps(nn.Module):
         super().__init__()
         self.register_buffer("sources", torch.tensor(sources))  # (maps, seen)
         maps, seen = self.sources.shape
-        bound = 2.4 / (25 * seen + 1)  # §4.2, with the bias counted among the inputs
+        bound = 2.4 / (25 * seen + 1)  # ±2.4 / fan-in, the bias counted in
         self.weight = nn.Parameter(torch.empty(maps, seen, 5, 5).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(maps, size, size).uniform_(-bound, bound))
 
