@@ -12,6 +12,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "code" / "casebook"
+CARD = re.compile(r"^[`:]{3,}\{(paper|lab|opener)-card\}", re.M)
 PARTS = [
     "vision",
     "sequence",
@@ -32,7 +33,7 @@ def chapters() -> list[str]:
     return [
         page.removeprefix("book/")
         for page in pages
-        if re.search(r"^[`:]{3,}\{(paper|lab|opener)-card\}", (ROOT / f"{page}.md").read_text(), re.M)
+        if CARD.search((ROOT / f"{page}.md").read_text())
     ]
 
 
