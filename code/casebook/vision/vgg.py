@@ -4,7 +4,7 @@ Simonyan and Zisserman's networks A to E: blocks of small convolutions, five poo
 the maps, three fully connected layers, and nothing else. Sections (§) and tables are those of
 arXiv 1409.1556v6, the version of ICLR 2015.
 
-Where this departs from the paper, and why:
+Where this departs from the paper or reads it in its own way, and why:
 
 * Random initial weights have a standard deviation of 0.01. The paper prints a *variance* of 10^-2
   (§3.1), which is a standard deviation of 0.1, and from which not even network A could be trained:
@@ -12,13 +12,12 @@ Where this departs from the paper, and why:
 * "The first four convolutional layers" that deeper networks take over from A (§3.1) are taken over
   by their place in the blocks, conv1_1, conv2_1, conv3_1 and conv3_2. The first four in a row would
   not fit: A's second convolution has 128 kernels, that of every deeper network 64.
-* Dropout multiplies the surviving outputs by two while training, as PyTorch does.
 * The sizes that begin with "small" are this book's: an eighth of the kernels, for grey images of
   32 x 32 pixels, which five poolings bring down to 1 x 1 where the paper has 7 x 7, and so smaller
   fully connected layers. Dropout is weaker, because they are trained for a few hundred steps, and
   the weights begin by the rule of He et al. (2015), which was not known yet.
 * Training is the caller's: no rescaled training images ("scale jittering"), no colour shift, and a
-  schedule of the learning rate where the authors watched the validation error.
+  schedule of the learning rate where the authors watched the validation accuracy.
 """
 
 import re

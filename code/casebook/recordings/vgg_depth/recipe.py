@@ -5,11 +5,12 @@
   first 2,000 training images and `test_error` on all 2,000 test images, as shares.
 * "start/HOW/SEED": how A and E begin to learn from the random weights of the paper and from others.
   "A gaussian" and "E gaussian" begin from one Gaussian; "E taken over" takes four convolutions and
-  the fully connected layers from "A gaussian" after its training; "E glorot" begins by Glorot's
-  rule. Metrics as above.
+  the fully connected layers from an A trained in the same way for 100 steps; "E glorot" begins by
+  Glorot's rule. Metrics as above.
 
-The Gaussian's standard deviation is sqrt(8) times 0.01: a kernel here has an eighth of the inputs,
-and so the signal shrinks from layer to layer as it does in the networks of full width.
+The Gaussian's standard deviation is sqrt(8) times 0.01: a kernel here has an eighth of the inputs
+(in the first convolution a third), and so the signal shrinks from layer to layer as it does in the
+networks of full width.
 
 Images are padded with zeros from 28 x 28 to 32 x 32 pixels, and the mean of the training pixels is
 subtracted. In "start" pixels go up to 255, as in the paper, whose Gaussian lives on that; in
