@@ -3,15 +3,19 @@
 The opener of the part on vision has no paper of its own. It builds the operation from a matrix
 (`convolve`, `as_matrix`, `LocallyConnected`), computes what a stack of windows sees
 (`receptive_field`) and measures the same (`measured_receptive_field`), and rebuilds an early
-convolutional network, the zip code reader of LeCun et al. (Backpropagation Applied to Handwritten
-Zip Code Recognition, 1989), to which the sections (§) refer.
+convolutional network that was trained as a whole by gradient descent, the zip code reader of LeCun
+et al. (Backpropagation Applied to Handwritten Zip Code Recognition, 1989), to which the sections
+(§) refer.
 
 Where `ZipCodeNet` departs from that paper, and why:
 
 * Which eight of the twelve maps of H1 a map of H2 sees is not in the paper. Here map i of H2 sees
   maps i to i + 7, counted around the circle.
 * The outputs are logits for a cross-entropy. The paper's are squashed like all other units and
-  compared with targets of ±1 by squared error.
+  compared with their targets by squared error.
+* The constants of the scaled tanh, which take ±1 to ±1, are those of LeCun et al. 1998.
+* H1 and H2 begin as the paper says, with weights from ±2.4 over the number of inputs; the layers
+  behind them as PyTorch begins all linear layers.
 * The optimiser is the caller's; the paper's was a diagonal approximation of Newton's method.
 """
 
@@ -296,7 +300,7 @@ class SquashedMaps(nn.Module):
         super().__init__()
         self.register_buffer("sources", torch.tensor(sources))  # (maps, seen)
         maps, seen = self.sources.shape
-        bound = 2.4 / (25 * seen + 1)  # ±2.4 / fan-in, the bias counted in
+        bound = 2.4 / (25 * seen + 1)  # §4: ±2.4 / fan-in, the bias counted in
         self.weight = nn.Parameter(torch.empty(maps, seen, 5, 5).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(maps, size, size).uniform_(-bound, bound))
 
@@ -310,7 +314,7 @@ class SquashedMaps(nn.Module):
 
 
 def squash(totals: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """The unit of 1989: A tanh(S x), with the constants that take ±1 to ±1."""
+    """A scaled tanh, as in 1989; its constants, which take ±1 to ±1, are from LeCun et al. 1998."""
     return 1.7159 * torch.tanh(2 / 3 * totals)
 
 
