@@ -19,9 +19,15 @@ Where this departs from the paper, and why:
   for ResNet-50 the first one has.
 * A trained network is tested with the averages of means and variances that PyTorch keeps while
   training. The authors computed theirs from a large batch afterwards.
-* `stride_on="3x3"` moves the stride of a bottleneck from its first convolution to its second, as
-  torchvision and others do ("V1.5"), which costs 6 % more in ResNet-50. The paper says only which
-  blocks halve the maps; in the authors' files it is their first convolution that does.
+* Weight decay pulls on the scales and offsets of batch normalisation as on all other parameters;
+  the paper does not say whether its does.
+* `train` warms up for a number of steps. The paper does so until the training error is below 80 %.
+* The plane of `loss_on_plane` is Li et al.'s (2018), but batch normalisation takes its means and
+  variances from the images given, as in training; their code takes the averages kept for the test.
+
+Where the paper leaves a choice: which convolution of a bottleneck halves the maps. Here it is the
+first, as in the authors' files. `stride_on="3x3"` moves the stride to the second, as torchvision
+and others have it ("V1.5"), which costs 6 % more in ResNet-50.
 
 `narrow` makes the networks of this book's experiments, which the paper does not have, and `train`
 trains them as §4.2 does, but on far fewer steps and smaller batches, and without augmentation.
@@ -261,7 +267,11 @@ class ResNet(nn.Module):
 
 
 def initialise(net: nn.Module) -> None:
-    """He et al.'s initial weights, in place: variance 2 / fan-in before a ReLU, else 1 / fan-in."""
+    """He et al.'s initial weights, in place.
+
+    Every convolution gets the variance 2 / fan-in, also those that the addition stands behind
+    before the next ReLU; the last layer, which no ReLU follows, 1 / fan-in.
+    """
     for layer in net.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
