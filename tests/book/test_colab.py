@@ -44,7 +44,12 @@ BUILD = ROOT / "_build"
 
 ALWAYS_RUN = ("book/vision/alexnet",)
 ADDED_BY_SETUP = {"casebook", "jaxtyping", "wadler-lindig", "jedi"}  # Colab has none of them
-IMPORT_NAMES = {"ipython": "IPython", "pillow": "PIL", "python-dateutil": "dateutil"}
+IMPORT_NAMES = {
+    "ipython": "IPython",
+    "pillow": "PIL",
+    "python-dateutil": "dateutil",
+    "scikit-learn": "sklearn",
+}
 
 
 def chapters() -> list[str]:
