@@ -88,6 +88,27 @@ def test_the_norm_is_kept_and_the_score_climbs() -> None:
     assert (net(found)[:, 0] > net(level)[:, 0]).all()
 
 
+def test_every_unit_climbs_before_its_relu_and_a_silent_one_is_refused_behind_it() -> None:
+    seed_everything(0)
+    net = PatchNet(PatchNetConfig(input_channels=1, window=3, channels=(16, 16))).eval()
+    start = torch.rand(16, 1, 16, 16, generator=generator())
+    net = randomised(net, 0, start)
+    before, unit = nn.Sequential(net.layers[0], net.layers[1][:2]), torch.arange(16)
+
+    def middle(images: Tensor) -> Tensor:
+        return before(images)[unit, unit, 1, 1]
+
+    level = start * (3 / start.flatten(1).norm(dim=1)).view(16, 1, 1, 1)
+    with torch.no_grad():
+        at_start = middle(level)
+    assert (at_start < 0).any()  # units that their ReLU would silence
+    found = maximise_activation(middle, start, norm=3.0, steps=40, blur=0.7)
+    with torch.no_grad():
+        assert (middle(found) > at_start).all()
+    with pytest.raises(ValueError, match="is a ReLU silent there"):
+        maximise_activation(lambda images: middle(images).relu(), start, norm=3.0)
+
+
 def test_blur_keeps_the_sum_and_spreads_a_point() -> None:
     point = torch.zeros(1, 2, 21, 21)
     point[:, :, 10, 10] = 1

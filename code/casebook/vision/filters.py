@@ -15,8 +15,8 @@ Where this departs from the papers, and why:
   network and what to the image was disputed later (Adebayo et al., 2018), and we leave them out.
 * `maximise_activation` keeps the norm of the image fixed, as Erhan et al. do; moving and blurring
   the image while it climbs came later.
-* `sparse_code` penalises the absolute value of a coefficient; Olshausen and Field's best-known
-  penalty is log(1 + x²). Their codes come from conjugate gradients, ours from FISTA (Beck and
+* `sparse_code` penalises the absolute value of a coefficient; Olshausen and Field's Figure 4 was
+  made with log(1 + x²). Their codes come from conjugate gradients, ours from FISTA (Beck and
   Teboulle, 2009); the dictionary is updated as by Mairal et al. (2009).
 * `PatchNet` and its tasks are this book's.
 """
@@ -79,7 +79,9 @@ def maximise_activation(
         pixel can be tuned; needs `generator`.
     blur: standard deviation, in pixels, of a Gaussian that smooths the gradient.
 
-    Raises ValueError for a norm that is not positive, a start of zero, or jitter without generator.
+    Raises ValueError for a norm that is not positive, a start of zero, jitter without generator, or
+    an image of `start` on which its score does not depend: behind a ReLU that is silent there the
+    gradient is zero, and the image would stay where it is. Climb the value before the ReLU.
     """
     if norm <= 0 or not start.flatten(1).norm(dim=1).all():
         raise ValueError(f"norm is {norm}; it must be positive, and no image of `start` all zero")
@@ -99,7 +101,11 @@ def maximise_activation(
         gradient = gradient.roll([-shift for shift in move], (2, 3))
         if blur:
             gradient = gaussian_blur(gradient, blur)
-        length = gradient.flatten(1).norm(dim=1).clamp_min(1e-12).view(-1, 1, 1, 1)
+        length = gradient.flatten(1).norm(dim=1)
+        if step == 0 and not length.all():
+            stuck = torch.nonzero(length == 0).flatten().tolist()
+            raise ValueError(f"no gradient at the start of images {stuck}: is a ReLU silent there?")
+        length = length.clamp_min(1e-12).view(-1, 1, 1, 1)
         images = to_norm(images + norm * rate * (1 - step / steps) * gradient / length)
     return images
 
@@ -213,10 +219,11 @@ def randomised(
 def whiten(
     images: Float[Tensor, "images height width"], cutoff: float = 0.3
 ) -> Float[Tensor, "images height width"]:
-    """Grey images with about equal power at all spatial frequencies, and a standard deviation of 1.
+    """Grey images with the 1/f fall of natural amplitudes undone, and a standard deviation of 1.
 
     The amplitudes of natural images fall about as 1/f. Olshausen and Field multiply them by
     f · exp(-(f / cutoff)⁴), which levels that and removes what is finest: noise and pixel grid.
+    The filter is fixed: of an image whose amplitudes fall faster, some of the slow changes stay.
     `cutoff` is in cycles per pixel; theirs, of 200 cycles in 512 pixels, is 0.39.
     """
     height, width = images.shape[1:]
@@ -277,7 +284,10 @@ def sparse_code(
     penalty: float,
     steps: int = 50,
 ) -> Float[Tensor, "n k"]:
-    """The coefficients a that minimise ½‖patch - a·atoms‖² + penalty·Σ|a|, by FISTA."""
+    """The coefficients a that minimise ½‖patch - a·atoms‖² + penalty·Σ|a|, by FISTA.
+
+    After `steps` steps they are near the minimum, not at it.
+    """
     overlaps, wanted = atoms @ atoms.T, patches @ atoms.T
     curvature = torch.linalg.matrix_norm(overlaps, 2).item()
     code = ahead = torch.zeros_like(wanted)
@@ -550,9 +560,10 @@ def real_or_scrambled(
 ) -> tuple[Float[Tensor, "batch channels {size} {size}"], Int[Tensor, " batch"]]:
     """Patches of photographs, label 1, and as many whose phases are scrambled, label 0.
 
-    No person has to label anything, and means, variances and correlations give nothing away: what
-    tells the one from the other is that real patches have edges. Scrambling treats a patch as if
-    it were repeated in all directions, so it happens with a margin that is cut off afterwards.
+    No person has to label anything, and brightness and correlations give little away: what tells
+    the one from the other is in the phases, mostly edges. Scrambling treats a patch as if it were
+    repeated in all directions, so it happens with a margin that is cut off afterwards; only the
+    wider patch keeps its amplitudes exactly.
     """
     margin = 8
     wide = sample_patches(photographs, size + 2 * margin, 2 * count, generator)

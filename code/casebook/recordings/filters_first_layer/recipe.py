@@ -4,8 +4,8 @@
 with their phases scrambled. It trains on the left three quarters of both and is tested on the
 right quarter.
 
-"shuffled/SEED": the control. The same network sees the same patches with labels drawn at random
-for every batch, so that there is nothing to learn but the noise of the gradients.
+"shuffled/SEED": the control. The same network sees the same patches with labels permuted within
+every batch, so that there is nothing to learn but the noise of the gradients.
 
 Metrics: `accuracy` on 2,000 patches of the part not trained on; `turned`, the mean cosine between
 a first-layer filter and its initial values; `one_colour`, the mean share of a filter that is one
