@@ -10,6 +10,7 @@ Where it departs from the papers:
 
 - The hidden units are PyTorch's `nn.RNN`: a tanh, and two bias vectors where one would do.
 - The network reads fourteen days from a state of zeros; Elman's read on and on.
+- Errors go back through all fourteen days; in Elman's, by later descriptions, one step only.
 - Trained by AdamW with a one-cycle learning rate.
 - Ridge regression penalises the weights of standardised highs, and never the constant.
 """
@@ -326,7 +327,8 @@ def block_bootstrap(
     """Means of as many days, drawn again and again in whole blocks of neighbouring days.
 
     differences: of the errors of two forecasts for the same days, in the order of time. The last
-        days are followed by the first, so that every day is in equally many blocks.
+        days are followed by the first, so that every day is in equally many blocks (the circular
+        variant).
     Raises ValueError unless the block fits into the days.
     """
     days = len(differences)
