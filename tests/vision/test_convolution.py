@@ -446,7 +446,8 @@ def test_a_choice_in_a_chart_fills_in_the_controls_that_it_names() -> None:
         spec = chart(name)
         patch = spec["usermeta"]["embedOptions"]["patch"]
         vega = vl_convert.vegalite_to_vega(spec, vl_version=vl_convert.get_vegalite_versions()[-1])
-        places = [int(step["path"].split("/")[2]) for step in patch if step["op"] == "add"]
+        paths = [re.fullmatch(r"/signals/(\d+)/on", step["path"]) for step in patch]
+        places = [int(path[1]) for path in paths if path]
         assert [vega["signals"][place]["name"] for place in places] == filled
 
 
