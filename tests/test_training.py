@@ -24,6 +24,33 @@ def task() -> tuple[torch.Tensor, torch.Tensor]:
     return images, labels
 
 
+def test_minibatches_are_tuples(task: tuple[torch.Tensor, torch.Tensor]) -> None:
+    batch = next(iter(training.minibatches(*task, batch_size=32)))
+    assert type(batch) is tuple
+    assert [part.shape for part in batch] == [(32, 1, 8, 8), (32,)]
+
+
+def test_one_cycle_rises_to_the_learning_rate_and_falls_to_nothing() -> None:
+    optimizer, scheduler = training.one_cycle(
+        small_net(), learning_rate=0.01, steps=100, weight_decay=0.2, warm_up=0.4
+    )
+    rates = []
+    for _ in range(100):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert max(rates) == pytest.approx(0.01)
+    assert rates.index(max(rates)) == 39
+    assert rates[0] < 0.001
+    assert rates[-1] < 1e-6
+    assert optimizer.param_groups[0]["weight_decay"] == 0.2
+
+
+def test_one_cycle_wants_steps() -> None:
+    with pytest.raises(ValueError, match="total_steps"):
+        training.one_cycle(small_net(), learning_rate=0.01, steps=0)
+
+
 # ---- seeding
 
 

@@ -80,7 +80,10 @@ def minibatches(*tensors: Tensor, batch_size: int, seed: int = 0) -> DataLoader:
     rows = TensorDataset(*tensors)
     order = RandomSampler(rows, generator=torch.Generator().manual_seed(seed))
     return DataLoader(
-        rows, sampler=BatchSampler(order, batch_size, drop_last=False), batch_size=None
+        rows,
+        sampler=BatchSampler(order, batch_size, drop_last=False),
+        batch_size=None,
+        collate_fn=tuple,  # the default would make lists of the tuples
     )
 
 
@@ -122,6 +125,29 @@ def classification_loss(
 ) -> Float[Tensor, ""]:
     """Mean cross-entropy, in nats, of `model(inputs)` taken as logits of shape (batch, classes)."""
     return nn.functional.cross_entropy(model(inputs), labels)
+
+
+def one_cycle(
+    model: nn.Module,
+    *,
+    learning_rate: float,
+    steps: int,
+    weight_decay: float = 1e-2,
+    warm_up: float = 0.25,
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """AdamW for all parameters, and a learning rate that rises and falls once in `steps` steps.
+
+    It rises to `learning_rate` during `warm_up` of the steps (a share), and falls from there along
+    a cosine to practically nothing. Both are made for `fit`. Raises ValueError if `steps` is below
+    1 or `warm_up` is not between 0 and 1.
+    """
+    optimizer = torch.optim.AdamW(
+        model.parameters(), learning_rate, weight_decay=weight_decay, fused=True
+    )
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, learning_rate, total_steps=steps, pct_start=warm_up, cycle_momentum=False
+    )
+    return optimizer, scheduler
 
 
 def fit(

@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Float, Float64, Shaped
 from torch import Tensor, nn
 
-from casebook.training import History, fit, minibatches
+from casebook.training import History, fit, minibatches, one_cycle
 
 PAST = 14
 """Days that a forecast looks back."""
@@ -263,15 +263,11 @@ def train(
     """
     schedule = schedule or Schedule()
     batches = minibatches(inputs, targets, batch_size=schedule.batch_size, seed=seed)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True
-    )
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        schedule.learning_rate,
-        total_steps=schedule.epochs * len(batches),
-        pct_start=0.25,
-        cycle_momentum=False,
+    optimizer, scheduler = one_cycle(
+        model,
+        learning_rate=schedule.learning_rate,
+        steps=schedule.epochs * len(batches),
+        weight_decay=schedule.weight_decay,
     )
     return fit(
         model,

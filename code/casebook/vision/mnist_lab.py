@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from casebook.training import History, classification_loss, fit, minibatches
+from casebook.training import History, classification_loss, fit, minibatches, one_cycle
 
 CROP = 24
 """Height and width of the network's input, in pixels."""
@@ -218,18 +218,12 @@ def train(
     schedule = schedule or Schedule()
     generator = torch.Generator().manual_seed(seed)
     batches = minibatches(images, labels, batch_size=schedule.batch_size, seed=seed)
-    optimizer = torch.optim.AdamW(
-        model.parameters(),
-        schedule.learning_rate,
+    optimizer, scheduler = one_cycle(
+        model,
+        learning_rate=schedule.learning_rate,
+        steps=schedule.epochs * len(batches),
         weight_decay=schedule.weight_decay,
-        fused=True,
-    )
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        schedule.learning_rate,
-        total_steps=schedule.epochs * len(batches),
-        pct_start=schedule.warm_up,
-        cycle_momentum=False,
+        warm_up=schedule.warm_up,
     )
 
     def loss(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:

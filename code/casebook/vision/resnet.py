@@ -317,7 +317,7 @@ def train(
     while left := total - len(history.loss):
         part = fit(
             net,
-            [tuple(batch) for batch in itertools.islice(stream, min(look, left))],
+            list(itertools.islice(stream, min(look, left))),
             classification_loss,
             optimizer,
             scheduler=scheduler,

@@ -215,7 +215,7 @@ def race(recipe: str, activation: str, rate: float, seed: int, max_steps: int | 
     while len(history["loss"]) < limit and math.isinf(reached):
         for batch in batches:
             try:
-                history["loss"] += fit(net, [tuple(batch)], classification_loss, optimizer).loss
+                history["loss"] += fit(net, [batch], classification_loss, optimizer).loss
             except TrainingDiverged:
                 return Run(history, {"steps": math.inf})
             steps = len(history["loss"])

@@ -120,10 +120,10 @@ def train(net: VGG, seed: int, steps: int, raw: bool, max_steps: int | None = No
     return history
 
 
-def forever(batches: Iterable[list[Tensor]]) -> Iterator[tuple[Tensor, ...]]:
+def forever(batches: Iterable[tuple[Tensor, ...]]) -> Iterator[tuple[Tensor, ...]]:
     """One epoch after the other."""
     while True:
-        yield from (tuple(batch) for batch in batches)
+        yield from batches
 
 
 @cache
