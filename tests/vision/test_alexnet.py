@@ -1,5 +1,6 @@
 """AlexNet: its layers against hand arithmetic, its normalisation against the formula."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -176,16 +177,11 @@ def test_colour_components_are_the_principal_axes() -> None:
         "four layers",
     ],
 )
-def test_output_is_finite_and_every_parameter_learns(config: AlexNetConfig) -> None:
+def test_output_is_finite_and_every_parameter_learns(
+    config: AlexNetConfig, check_gradients: Callable
+) -> None:
     seed_everything(0)
-    net, images = AlexNet(config), small_batch(32)
-    logits = net(images)
-    assert logits.shape == (32, 10)
-    assert logits.isfinite().all()
-    classification_loss(net, images, torch.arange(32) % 10).backward()
-    for name, parameter in net.named_parameters():
-        assert parameter.grad.isfinite().all(), name
-        assert parameter.grad.abs().sum() > 0, name
+    check_gradients(AlexNet(config), small_batch(32), 10)
 
 
 def test_same_seed_same_network_and_same_output() -> None:

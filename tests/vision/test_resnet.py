@@ -1,5 +1,6 @@
 """ResNet: equal to transformers', counted against the paper and by hand, blocks without weights."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -276,17 +277,10 @@ def test_initial_weights() -> None:
 
 
 @pytest.mark.parametrize("name", REDUCED)
-def test_output_is_finite_and_every_parameter_learns(name: str) -> None:
+def test_output_is_finite_and_every_parameter_learns(name: str, check_gradients: Callable) -> None:
     config, size = REDUCED[name]
     seed_everything(0)
-    net = ResNet(config)
-    logits = net(images_for(size))
-    assert logits.shape == (16, 10)
-    assert logits.isfinite().all()
-    classification_loss(net, images_for(size), torch.arange(16) % 10).backward()
-    for name, parameter in net.named_parameters():
-        assert parameter.grad.isfinite().all(), name
-        assert parameter.grad.abs().sum() > 0, name
+    check_gradients(ResNet(config), images_for(size), 10)
 
 
 def test_same_seed_same_network_and_same_output() -> None:
