@@ -186,6 +186,22 @@ def test_fit_stops_at_max_steps(task: tuple[torch.Tensor, torch.Tensor]) -> None
     assert len(history.loss) == 8
 
 
+@pytest.mark.parametrize(("clip_norm", "moved"), [(None, 5.0), (10.0, 5.0), (1.0, 1.0)])
+def test_fit_clips_the_gradient_as_one_vector(clip_norm: float | None, moved: float) -> None:
+    """The gradient is (3, 4), of length 5; a step of gradient descent at rate 1 is as long."""
+    net = nn.Linear(2, 1, bias=False)
+    before = net.weight.detach().clone()
+
+    def loss(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        return model(x).sum()
+
+    optimizer = torch.optim.SGD(net.parameters(), lr=1.0)
+    training.fit(net, [(torch.tensor([[3.0, 4.0]]),)], loss, optimizer, clip_norm=clip_norm)
+    step = before - net.weight.detach()
+    assert step.norm().item() == pytest.approx(moved, rel=1e-5)
+    torch.testing.assert_close(step / step.norm(), torch.tensor([[0.6, 0.8]]))
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(
     task: tuple[torch.Tensor, torch.Tensor],
 ) -> None:
@@ -210,6 +226,8 @@ def test_fit_refuses_bad_input(task: tuple[torch.Tensor, torch.Tensor]) -> None:
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
     with pytest.raises(ValueError, match="epochs=0"):
         training.fit(net, [task], training.classification_loss, optimizer, epochs=0)
+    with pytest.raises(ValueError, match="clip_norm is 0.0"):
+        training.fit(net, [task], training.classification_loss, optimizer, clip_norm=0.0)
     with pytest.raises(ValueError, match="batches is empty"):
         training.fit(net, [], training.classification_loss, optimizer)
     once = iter([task])

@@ -55,7 +55,7 @@ class Vocabulary:
                 "the vocabulary of all texts that it is to encode"
             ) from None
 
-    def decode(self, numbers: Iterable[int]) -> tuple[str, ...]:
+    def decode(self, numbers: Iterable[int] | Int[Tensor, " time"]) -> tuple[str, ...]:
         """The symbols up to the first EOS, without PAD and BOS.
 
         In a vocabulary without the specials: all symbols. `numbers` may be a tensor's row.

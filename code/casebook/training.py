@@ -159,6 +159,7 @@ def fit(
     epochs: int = 1,
     max_steps: int | None = None,
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
+    clip_norm: float | None = None,
     evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
     description: str = "training",
 ) -> History:
@@ -169,16 +170,21 @@ def fit(
     epochs, max_steps: training ends after `epochs` passes, or after `max_steps` optimisation
         steps if that is sooner.
     scheduler: stepped once per optimisation step, not per epoch.
+    clip_norm: a gradient longer than this, all parameters taken as one vector, is scaled down to
+        this length before the step (Pascanu et al. 2013); None leaves it as it is.
     evaluate: called as `evaluate(model)` after each epoch, with the model in evaluation mode and
         without gradients; returns numbers for the history.
     description: what the progress bar says.
 
     Batches are moved to the device on which the model's parameters are. The model is in training
-    mode when `fit` returns. Raises ValueError for `epochs` or `max_steps` below 1 or batches that
-    are empty, and TrainingDiverged, which carries the history, at a loss that is not finite.
+    mode when `fit` returns. Raises ValueError for `epochs` or `max_steps` below 1, a `clip_norm`
+    that is not positive, or batches that are empty, and TrainingDiverged, which carries the
+    history, at a loss that is not finite.
     """
     if epochs < 1 or (max_steps is not None and max_steps < 1):
         raise ValueError(f"epochs={epochs}, max_steps={max_steps}: both must be at least 1")
+    if clip_norm is not None and clip_norm <= 0:
+        raise ValueError(f"clip_norm is {clip_norm}; choose a positive number, or None not to clip")
     device = next(model.parameters()).device
     history, start = History(), time.perf_counter()
     total = epochs * len(batches) if hasattr(batches, "__len__") else None
@@ -197,6 +203,8 @@ def fit(
                 history.loss.append(value.item())
                 if not math.isfinite(history.loss[-1]):
                     raise _diverged(history, optimizer)
+                if clip_norm is not None:
+                    nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
                 optimizer.step()
                 if scheduler is not None:
                     scheduler.step()

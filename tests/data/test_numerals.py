@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from casebook.data import DataError, NumberWords, number_words
+from casebook.data import DataError, NumberWords, number_sentences, number_words
 
 ENGLISH = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
@@ -120,3 +120,79 @@ def test_unknown_language_says_which_there_are(numbers: NumberWords) -> None:
     for languages in (("english", "Latin"), ("Latin", "french")):
         with pytest.raises(DataError, match=expected):
             numbers.pairs(*languages)
+
+
+def test_pieces_lose_nothing_but_spaces_and_hyphens(numbers: NumberWords) -> None:
+    for language in READERS:
+        words = numbers.language(language)
+        for n in [*range(1_000), *range(1_000, 100_000, 7)]:
+            assert "".join(numbers.pieces(language, n)) == re.sub("[ -]", "", words[n])
+    assert numbers.pieces("english", 1_342)[2:] == (",", "three", "hundred", "and", "forty", "two")
+    assert numbers.pieces("german", 21_017) == ("ein", "und", "zwanzig", "tausend", "siebzehn")
+    assert numbers.pieces("french", 97, 3) == ("quatre", "vingt", "dix", "sept", ";", "trois")
+
+
+def test_few_pieces_make_all_numbers(numbers: NumberWords) -> None:
+    kinds = {piece for n in range(1_000) for piece in numbers.pieces("german", n)}
+    assert len(kinds) == 31  # null, ein and eins, 2 to 12, 13 to 19, eight tens, hundert, und
+
+
+@pytest.mark.parametrize(
+    ("sentence", "expected"),
+    [
+        ((42,), (1, None, 0)),
+        ((17,), (0,)),
+        ((342,), (0, 1, 4, None, 3)),
+        ((1_000,), (0, 1)),
+        ((42, 5), (1, None, 0, 2, 3)),
+        ((42_042, 1), (1, None, 0, 2, 5, None, 4, 6, 7)),
+    ],
+)
+def test_alignment_by_hand(
+    numbers: NumberWords, sentence: tuple[int, ...], expected: tuple[int | None, ...]
+) -> None:
+    assert numbers.alignment(*sentence) == expected
+
+
+def test_aligned_pieces_mean_the_same(numbers: NumberWords) -> None:
+    """A dictionary of pieces, made from small numbers, holds for all."""
+    english_of = {"ein": {"one"}, "eins": {"one"}, "hundert": {"hundred"}, "tausend": {"thousand"}}
+    for n in [*range(21), *range(30, 100, 10)]:
+        english_of.setdefault(numbers.german[n], set()).add(numbers.english[n])
+    english_of[";"] = {";"}
+    for n in [*range(1_000), *range(1_000, 100_000, 7)]:
+        sentence = (n, 99_999 - n)
+        german, english = (numbers.pieces(name, *sentence) for name in ("german", "english"))
+        alignment = numbers.alignment(*sentence)
+        assert len(alignment) == len(german)
+        for piece, place in zip(german, alignment, strict=True):
+            if place is None:
+                assert piece == "und"
+            else:
+                assert english[place] in english_of[piece]
+
+
+def test_numbers_that_are_not_spelled_out(numbers: NumberWords) -> None:
+    with pytest.raises(
+        DataError, match=r"\[100000, -1\] are not spelled out; choose from 0 to 99,999"
+    ):
+        numbers.pieces("german", 5, 100_000, -1)
+
+
+def test_sentences_keep_new_numbers_apart() -> None:
+    seen = number_sentences(2_000, (1, 4), seed=0)
+    new = number_sentences(2_000, (1, 4), seed=0, new=True)
+    assert {len(s) for s in seen} == {len(s) for s in new} == {1, 2, 3, 4}
+    numbers_seen, numbers_new = ({n for s in group for n in s} for group in (seen, new))
+    assert not numbers_seen & numbers_new
+    assert len(numbers_new) == 100 and max(numbers_seen | numbers_new) <= 999
+    assert number_sentences(5, (1, 4), seed=3) == number_sentences(5, (1, 4), seed=3)
+    assert number_sentences(5, (1, 4), seed=3) != number_sentences(5, (1, 4), seed=4)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"count": 0}, {"lengths": (0, 2)}, {"lengths": (3, 2)}, {"below": 9}]
+)
+def test_sentences_that_cannot_be(wrong: dict) -> None:
+    with pytest.raises(DataError, match="draw at least one sentence"):
+        number_sentences(**({"count": 5, "lengths": (1, 2), "seed": 0} | wrong))

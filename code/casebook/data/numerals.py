@@ -12,17 +12,14 @@ LANGUAGES = ("english", "german", "french")
 SEPARATOR = ";"
 """The piece between two numbers of a sentence."""
 
-GERMAN_PIECES = (
-    "null ein eins zwei drei vier fünf sechs sieben acht neun zehn elf zwölf dreizehn vierzehn "
-    "fünfzehn sechzehn siebzehn achtzehn neunzehn zwanzig dreißig vierzig fünfzig sechzig siebzig "
-    "achtzig neunzig hundert tausend und"
-).split()
-"""What German compounds are made of; "eins" is "one" at the end of a number, "ein" before it."""
-
-_GERMAN = re.compile("|".join(sorted(GERMAN_PIECES, key=len, reverse=True)))
-_TENS = set("twenty thirty forty fifty sixty seventy eighty ninety".split()) | set(
-    "zwanzig dreißig vierzig fünfzig sechzig siebzig achtzig neunzig".split()
+# What German compounds are made of; "eins" is "one" at the end of a number, "ein" before it.
+# Longer pieces first, or "dreizehn" would be read as "drei".
+_GERMAN = re.compile(
+    "dreizehn|vierzehn|fünfzehn|sechzehn|siebzehn|achtzehn|neunzehn|zwanzig|dreißig|vierzig|"
+    "fünfzig|sechzig|siebzig|achtzig|neunzig|hundert|tausend|eins|null|zwei|drei|vier|fünf|sechs|"
+    "sieben|acht|neun|zehn|zwölf|elf|ein|und"
 )
+_TENS = re.compile("(twen|thir|for|fif|six|seven|eigh|nine)ty|.*(zig|ßig)")
 
 
 @dataclass(frozen=True, repr=False)
@@ -108,7 +105,7 @@ def _meanings(pieces: Sequence[str]) -> list[tuple[int, str, str] | None]:
             elif following in ("hundred", "hundert"):
                 found.append((which, group, "hundreds"))
             else:
-                found.append((which, group, "tens" if piece in _TENS else "units"))
+                found.append((which, group, "tens" if _TENS.fullmatch(piece) else "units"))
         if end < len(rest):
             found.append((which, "end", SEPARATOR))
         which, rest = which + 1, rest[end + 1 :]
