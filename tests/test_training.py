@@ -226,7 +226,7 @@ def test_fit_refuses_bad_input(task: tuple[torch.Tensor, torch.Tensor]) -> None:
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
     with pytest.raises(ValueError, match="epochs=0"):
         training.fit(net, [task], training.classification_loss, optimizer, epochs=0)
-    with pytest.raises(ValueError, match="clip_norm is 0.0"):
+    with pytest.raises(ValueError, match=r"clip_norm is 0\.0"):
         training.fit(net, [task], training.classification_loss, optimizer, clip_norm=0.0)
     with pytest.raises(ValueError, match="batches is empty"):
         training.fit(net, [], training.classification_loss, optimizer)

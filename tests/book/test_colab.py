@@ -43,7 +43,12 @@ PACKAGES = Path(__file__).parent / "colab-packages.txt"
 BUILD = ROOT / "_build"
 
 ALWAYS_RUN = ("book/vision/alexnet",)
-ADDED_BY_SETUP = {"casebook", "jaxtyping", "wadler-lindig", "jedi"}  # Colab has none of them
+# Colab has none of them.
+ADDED_BY_SETUP = {"casebook", "jaxtyping", "wadler-lindig", "jedi"} | {
+    "sacrebleu",
+    "portalocker",
+    "colorama",
+}
 IMPORT_NAMES = {
     "ipython": "IPython",
     "pillow": "PIL",
