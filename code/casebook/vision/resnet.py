@@ -8,8 +8,8 @@ Where this departs from the paper, and why:
 
 * The paper says of its initial weights only "as in [13]", He et al.'s paper of the same year on
   rectifiers, which derives two scales that differ where a layer changes the number of channels.
-  Here every convolution takes the one from its inputs, with variance 2 / fan-in; the last layer,
-  which no rectifier follows, 1 / fan-in.
+  Here every convolution takes the one from its inputs, with variance 2 / fan-in; the last layer
+  takes 1 / fan-in, which is this book's choice.
 * The 3 x 3 max pooling behind the first convolution is padded by one pixel on each side. The
   paper does not say how its 112 pixels become 56; the authors' Caffe files do not pad and round
   up.
@@ -270,7 +270,7 @@ def initialise(net: nn.Module) -> None:
     """He et al.'s initial weights, in place.
 
     Every convolution gets the variance 2 / fan-in, also those that the addition stands behind
-    before the next ReLU; the last layer, which no ReLU follows, 1 / fan-in.
+    before the next ReLU; the last layer 1 / fan-in, which is this book's choice.
     """
     for layer in net.modules():
         if isinstance(layer, nn.Conv2d):
