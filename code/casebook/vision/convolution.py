@@ -14,8 +14,10 @@ Where `ZipCodeNet` departs from that paper, and why:
 * The outputs are logits for a cross-entropy. The paper's are squashed like all other units and
   compared with their targets by squared error.
 * The constants of the scaled tanh, which take ±1 to ±1, are those of LeCun et al. 1998.
-* H1 and H2 begin as the paper says, with weights from ±2.4 over the number of inputs; the layers
-  behind them as PyTorch begins all linear layers.
+* H1 and H2 begin as the paper says, with weights from ±2.4 over the number of inputs, among which
+  we count the bias; the layers behind them as PyTorch begins all linear layers.
+* The fully connected network that `ConnectedNet` rebuilds is counted in the paper but not described
+  further. Ours has the same scaled tanh, logits, and PyTorch's beginning.
 * The optimiser is the caller's; the paper's was a diagonal approximation of Newton's method.
 """
 
@@ -334,7 +336,7 @@ class ZipCodeNet(nn.Module):
 
 
 class ConnectedNet(nn.Module):
-    """What the paper compares it with: one hidden layer of 40 units, connected to every pixel."""
+    """What the paper names for comparison: one hidden layer of 40 units that see every pixel."""
 
     def __init__(self, hidden: int = 40) -> None:
         super().__init__()
