@@ -13,6 +13,13 @@ from pybtex.database import Person
 from sphinx.errors import ConfigError
 from tiny_book import FRONT_MATTER, Book
 
+PAGES = sorted(
+    page
+    for page in (Path(__file__).parents[2] / "book").rglob("*.md")
+    if "_ext" not in page.parts and not page.name.startswith(".")
+)
+LITERAL = re.compile(r"^(`{3,})(?:\{code-cell\}|\w).*?^\1$", re.M | re.S)
+
 BIBLIOGRAPHY = """
 @inproceedings{somebody2020,
   author = {Some, B{\\'o}dy and von Other, Ann Mary},
@@ -128,6 +135,24 @@ def part(html: str, start: str, end: str) -> str:
     """What stands between two texts, the first one included."""
     assert start in html
     return html[html.index(start) :].split(end)[0]
+
+
+# Lines that would vanish
+
+
+def lost_lines(text: str) -> list[str]:
+    """Lines outside of code that begin with a percent sign: MyST takes them for comments."""
+    return re.findall(r"^[ >]*%.*", LITERAL.sub("", text), re.M)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_no_line_of_a_page_is_taken_for_a_comment(page: Path) -> None:
+    assert lost_lines(page.read_text(encoding="utf-8")) == []
+
+
+def test_a_line_that_begins_with_a_percent_sign_is_found() -> None:
+    cell = "```{code-cell} ipython3\n%%time\n1 % 2\n```\n"
+    assert lost_lines(f"An error of 7\n% and more.\n\n{cell}\nThen 8 %.\n") == ["% and more."]
 
 
 # Figures
