@@ -6,13 +6,13 @@ answer changes while a grey square moves over the image (§4.2, Figure 7), how f
 when the image does (Figure 5). Erhan et al. (2009) climb the gradient to the image that excites a
 unit most. Olshausen and Field (1996) learn a sparse code of natural images and find in it the
 edges that first layers have. The functions here do all this for any network and any patches, and
-`fit_gabor` puts a number to what such pictures suggest.
+`fit_gabor` puts a number to what such pictures suggest. Numbers of Zeiler and Fergus' sections,
+figures and tables are those of the arXiv version.
 
 Where this departs from the papers, and why:
 
 * `top_patches` cuts patches out of the images, which is one half of Figure 2. The other half
-  projects each activation back to the pixels with a "deconvnet"; what such projections owe to the
-  network and what to the image was disputed later (Adebayo et al., 2018), and we leave them out.
+  projects each activation back to the pixels with a "deconvnet"; we leave it out for length.
 * `maximise_activation` keeps the norm of the image fixed, as Erhan et al. do; moving and blurring
   the image while it climbs came later.
 * `sparse_code` penalises the absolute value of a coefficient; Olshausen and Field's Figure 4 was
