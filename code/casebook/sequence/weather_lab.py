@@ -2,17 +2,20 @@
 
 The recurrence is Elman's (1990): the hidden units of one step are an input of the next. Beside the
 network stand the forecasts that it has to beat, none of which needs more than a linear equation:
-the day before (persistence), the season's mean (climatology), a weighted mean of these two, and
-ridge regression on the same fourteen highs. `block_bootstrap` says how far a difference between two
-of them can be trusted, given that neighbouring days resemble each other.
+the day before (persistence), the season's mean (climatology), the season's mean plus a fraction of
+today's anomaly, and ridge regression on the same fourteen highs. `block_bootstrap` says how far a
+difference between two of them can be trusted, given that neighbouring days resemble each other.
 
 Where it departs from the papers:
 
 - The hidden units are PyTorch's `nn.RNN`: a tanh, and two bias vectors where one would do.
-- The network reads fourteen days from a state of zeros; Elman's read on and on.
-- Errors go back through all fourteen days; in Elman's, by later descriptions, one step only.
+- The network reads fourteen days from a state of zeros. Elman's read bits, letters and words, one
+  long sequence; his units lie between 0 and 1, and his context units start at 0.5.
+- Errors go back through all fourteen days. Elman copied the state with fixed weights; by later
+  descriptions this means that the error went back one step only.
 - Trained by AdamW with a one-cycle learning rate.
-- Ridge regression penalises the weights of standardised highs, and never the constant.
+- Ridge regression penalises the weights of standardised highs, with the date also the season's, and
+  never the constant.
 """
 
 from collections.abc import Callable
