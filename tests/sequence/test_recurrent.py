@@ -187,7 +187,6 @@ def test_streams_go_on_where_they_stopped() -> None:
             assert not fresh
             assert torch.equal(inputs[0], (before[-1] + 1) % 103)
             assert torch.equal(targets, (inputs + 1) % 103)
-        next(pieces)
     with pytest.raises(ValueError, match="Take fewer columns"):
         next(streams(codes, batch=50, time=5, seed=0))
 
@@ -218,21 +217,21 @@ def test_clipping_scales_and_keeps_the_direction() -> None:
 
 
 def test_learns_a_text_with_a_long_period_and_repeats_itself() -> None:
-    codes = torch.tensor([0, 1, 1, 2, 1, 1, 3, 1, 1, 4, 1, 1, 5, 1, 1] * 40)
-    schedule = Schedule(steps=150, batch=4, time=30, learning_rate=0.02)
+    codes = torch.tensor([0, 1, 1, 2, 1, 1, 3, 1, 1] * 60)
+    schedule = Schedule(steps=250, batch=8, time=27, learning_rate=0.03)
 
     def look(model: nn.Module) -> dict[str, float]:
         return {"nats": nats_per_character(model, codes, columns=2)}
 
-    model = small()
-    history, norms = train(model, codes, seed=0, schedule=schedule, looks=(50, 150), look=look)
-    assert len(history.loss) == len(norms) == 150
-    assert [row["step"] for row in history.evaluations] == [50, 150]
-    assert history.evaluations[1]["nats"] < 0.1 < history.evaluations[0]["nats"] + 0.1
-    short, _ = train(small(), codes, seed=0, schedule=schedule, max_steps=5)
+    model = small(hidden=24)
+    history, norms = train(model, codes, seed=0, schedule=schedule, looks=(50, 250), look=look)
+    assert len(history.loss) == len(norms) == 250
+    assert [row["step"] for row in history.evaluations] == [50, 250]
+    assert history.evaluations[1]["nats"] < 0.1 < history.evaluations[0]["nats"]
+    short, _ = train(small(hidden=24), codes, seed=0, schedule=schedule, max_steps=5)
     assert short.loss == history.loss[:5]
     generator = torch.Generator().manual_seed(0)
-    written = write(model, codes[:30], 15, temperature=0.1, generator=generator)
+    written = write(model, codes[:27], 15, temperature=0.1, generator=generator)
     assert torch.equal(written, codes[:15])
 
 
