@@ -10,8 +10,8 @@ Where it departs from the papers:
 
 - The LSTM has the forget gate of Gers et al. (2000), which the one of 1997 had not, and no
   peepholes. Its gradient is that of all paths; in 1997 it was cut off outside the cells.
-- Karpathy et al. (2015) train two and three layers of up to 512 cells as well, by RMSProp, on a
-  novel and on source code. Ours has one layer of 256, trained by Adam on plays.
+- Karpathy et al. (2015) compare networks of several kinds, depths and sizes, on a novel and on
+  source code. Ours has one layer of 256 cells, and learns with Adam, from plays.
 - They look for cells by eye; we search all cells by correlation with features that we wrote down.
 - Gradients are clipped by the norm of all parameters together, as in Pascanu et al. (2013).
 - Task 2b of Hochreiter and Schmidhuber (1997) asks for every next symbol; we ask for the last one,
