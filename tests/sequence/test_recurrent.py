@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from casebook.data import shakespeare
 from casebook.record import load_recipe
 from casebook.sequence.recurrent import (
     FEATURES,
@@ -344,9 +345,11 @@ def test_the_picker_holds_every_cell_and_needs_nothing_else() -> None:
 
 
 def test_the_ninth_play_begins_where_nobody_has_spoken_before() -> None:
-    recipe = load_recipe("recurrent_shakespeare")
-    vocabulary, read, ninth = recipe.plays()
-    text = "".join(vocabulary.decode(read))
-    assert recipe.NINTH not in text
-    assert "".join(vocabulary.decode(ninth)).startswith(recipe.NINTH)
-    assert "DROMIO" not in text
+    text, recipe = shakespeare(), load_recipe("recurrent_shakespeare")
+    read, ninth = text.split(recipe.NINTH, 1)  # at the first time that he speaks
+    assert read.endswith("\n\n")
+    assert "DROMIO" not in read
+    assert "DROMIO" in ninth
+    _, codes_read, codes_ninth = recipe.plays()
+    assert len(codes_read) == len(read)
+    assert len(codes_read) + len(codes_ninth) == len(text)
