@@ -41,8 +41,8 @@ State = tuple[Tensor, Tensor]
 class TanhCell(nn.Module):
     """h' = tanh(W_in x + W_rec h + b), the recurrence that Elman (1990) made known.
 
-    scale: the recurrent weights begin as a random rotation times `scale`, so that all of their
-    singular values are `scale`.
+    scale: the recurrent weights begin as a random rotation or reflection times `scale`, so that
+    all of their singular values are `scale`.
     """
 
     def __init__(self, inputs: int, hidden: int, scale: float = 1.0) -> None:
@@ -233,7 +233,7 @@ class CharLSTM(nn.Module):
 
 
 class CharTanh(nn.Module):
-    """The same, with the plain recurrence, whose weights begin as a rotation times `scale`."""
+    """The same, with the plain recurrence, whose weights begin as in `TanhCell`."""
 
     def __init__(self, symbols: int, hidden: int, scale: float) -> None:
         super().__init__()
@@ -403,15 +403,16 @@ def nats_per_character(model: nn.Module, codes: Int[Tensor, " n"], columns: int 
 @torch.no_grad()
 def write(
     model: CharLSTM,
-    start: Int[Tensor, " n"],
+    start: Int[Tensor, "n *B"],
     length: int,
     *,
     temperature: float,
     generator: torch.Generator,
     fixed: dict[int, float] | None = None,
-) -> Int[Tensor, " length"]:
+) -> Int[Tensor, "length *B"]:
     """Read `start`, then draw `length` characters, each from what the network expects next.
 
+    start: one text, or as columns several of one length, which are continued side by side.
     temperature: the logits are divided by it before the softmax.
     fixed: cells to hold at a value, by number, in every step: an experiment on the network.
     Raises ValueError unless the temperature is positive and there is a character to start from.
@@ -421,16 +422,16 @@ def write(
             f"temperature is {temperature} and start has {len(start)} characters; choose a "
             "temperature above 0 and give at least one character"
         )
-    state, written = None, list(start)
+    state, written = None, list(start.reshape(len(start), -1))
     for step in range(len(start) + length - 1):
-        logits, (hidden, cells) = model(written[step].reshape(1, 1), state)
+        logits, (hidden, cells) = model(written[step][None], state)
         for cell, value in (fixed or {}).items():
             cells[..., cell] = value
         state = (hidden, cells)
         if step >= len(start) - 1:
-            probabilities = (logits[0, 0] / temperature).softmax(0)
-            written.append(torch.multinomial(probabilities, 1, generator=generator)[0])
-    return torch.stack(written[len(start) :])
+            probabilities = (logits[0] / temperature).softmax(1)
+            written.append(torch.multinomial(probabilities, 1, generator=generator)[:, 0])
+    return torch.stack(written[len(start) :]).reshape(length, *start.shape[1:])
 
 
 @torch.no_grad()
