@@ -403,13 +403,13 @@ def nats_per_character(model: nn.Module, codes: Int[Tensor, " n"], columns: int 
 @torch.no_grad()
 def write(
     model: CharLSTM,
-    start: Int[Tensor, "n *B"],
+    start: Int[Tensor, "n ..."],
     length: int,
     *,
     temperature: float,
     generator: torch.Generator,
     fixed: dict[int, float] | None = None,
-) -> Int[Tensor, "length *B"]:
+) -> Int[Tensor, "length ..."]:
     """Read `start`, then draw `length` characters, each from what the network expects next.
 
     start: one text, or as columns several of one length, which are continued side by side.
