@@ -246,6 +246,15 @@ def test_write_follows_the_temperature_and_can_hold_a_cell() -> None:
     assert draw(temperature=1.0) == draw(temperature=1.0)
     assert len(set(draw(temperature=1e-4))) < len(set(draw(temperature=10.0)))
     assert draw(temperature=1.0) != draw(temperature=1.0, fixed={cell: 50.0 for cell in range(12)})
+    three = write(
+        model,
+        start[:, None].expand(-1, 3),
+        40,
+        temperature=1.0,
+        generator=torch.Generator().manual_seed(3),
+    )
+    assert three.shape == (40, 3)
+    assert len({tuple(column.tolist()) for column in three.T}) == 3
     with pytest.raises(ValueError, match="choose a temperature above 0"):
         draw(temperature=0.0)
 
