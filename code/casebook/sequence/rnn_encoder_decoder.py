@@ -1,0 +1,148 @@
+"""The RNN Encoder–Decoder (Cho et al. 2014): one network reads a sentence, another writes one.
+
+Here begins what the chapters on translation share: `EncoderDecoder`, the interface that every
+model of theirs has, the loss of a translation, and the simplest way of writing one, word by word.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from casebook.text import BOS, EOS, PAD, Vocabulary, pad, trim
+
+State = tuple[Tensor, ...]
+"""What a decoder remembers from word to word: tensors with the batch as their first dimension."""
+
+
+class EncoderDecoder(nn.Module):
+    """A model that reads a source sentence as a whole and writes the target word by word.
+
+    A subclass defines `encode` and `step`. `forward`, which training needs, follows from them.
+    """
+
+    def encode(self, source: Int[Tensor, "batch source"]) -> State:
+        """The decoder's state before the first word. Rows end in PAD, which has no effect."""
+        raise NotImplementedError
+
+    def step(
+        self, words: Int[Tensor, " batch"], state: State
+    ) -> tuple[Float[Tensor, "batch vocab"], State]:
+        """Logits of the next word, given the one before it, and the state after that."""
+        raise NotImplementedError
+
+    def forward(
+        self, source: Int[Tensor, "batch source"], target: Int[Tensor, "batch time"]
+    ) -> Float[Tensor, "batch time vocab"]:
+        """Logits for each word of `target`, given all words before it ("teacher forcing").
+
+        target: as `sentences` makes it, without BOS and with EOS.
+        """
+        state, logits = self.encode(source), []
+        before = torch.cat([torch.full_like(target[:, :1], BOS), target[:, :-1]], 1)
+        for words in before.unbind(1):
+            scores, state = self.step(words, state)
+            logits.append(scores)
+        return torch.stack(logits, 1)
+
+
+def sentences(texts: Sequence[Sequence[str]], vocabulary: Vocabulary) -> Int[Tensor, "n time"]:
+    """Each text as a row of numbers that ends in EOS, filled up with PAD."""
+    return pad([[*vocabulary.encode(text), EOS] for text in texts])
+
+
+def translation_loss(
+    model: EncoderDecoder, source: Int[Tensor, "batch source"], target: Int[Tensor, "batch time"]
+) -> Float[Tensor, ""]:
+    """Mean of -log p(word | the words before it, source) over the words of the batch, in nats.
+
+    EOS counts as a word, PAD does not. This is the negative of Cho et al.'s equation 4, per word.
+    """
+    source, target = trim(source), trim(target)
+    logits = model(source, target)
+    return nn.functional.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=PAD)
+
+
+@torch.no_grad()
+def greedy(
+    model: EncoderDecoder, source: Int[Tensor, "batch source"], max_length: int
+) -> Int[Tensor, "batch time"]:
+    """Translations in which each word is the likeliest one after those before it.
+
+    Rows are filled with PAD after their EOS; a row that never ends has `max_length` words.
+    """
+    state = model.encode(trim(source))
+    words = torch.full_like(source[:, 0], BOS)
+    done = torch.zeros_like(words, dtype=torch.bool)
+    written = []
+    for _ in range(max_length):
+        logits, state = model.step(words, state)
+        words = torch.where(done, PAD, logits.argmax(-1))
+        written.append(words)
+        done = done | (words == EOS)
+        if done.all():
+            break
+    return torch.stack(written, 1)
+
+
+def exact_match(
+    written: Int[Tensor, "n written"], target: Int[Tensor, "n time"]
+) -> Bool[Tensor, " n"]:
+    """Which rows say the same, word for word. Columns of PAD make no difference."""
+    width = max(written.shape[1], target.shape[1])
+    padded = [
+        nn.functional.pad(rows, (0, width - rows.shape[1]), value=PAD) for rows in (written, target)
+    ]
+    return (padded[0] == padded[1]).all(1)
+
+
+# ---------------------------------------------------------------------------------------------
+# The gated unit, and the model made of it
+
+
+class GatedUnit(nn.Module):
+    """Cho et al.'s hidden unit that remembers and forgets (§2.3, equations 5 to 8).
+
+    The reset gate acts on the previous state *before* the matrix product, as in the paper;
+    PyTorch's `nn.GRUCell` applies it after. With a context, it enters both gates and the candidate
+    at every step, as in the paper's decoder.
+    """
+
+    def __init__(self, inputs: int, hidden: int, context: int = 0, bias: bool = True) -> None:
+        super().__init__()
+        self.hidden = hidden
+        self.from_input = nn.Linear(inputs, 3 * hidden, bias=bias)
+        self.gates = nn.Linear(hidden, 2 * hidden, bias=False)
+        self.candidate = nn.Linear(hidden, hidden, bias=False)
+        self.from_context = nn.Linear(context, 3 * hidden, bias=False) if context else None
+
+    def drive(
+        self,
+        inputs: Float[Tensor, "*batch inputs"],
+        context: Float[Tensor, "*batch context"] | None = None,
+    ) -> Float[Tensor, "*batch three_hidden"]:
+        """What does not depend on the state: can be computed for all steps at once."""
+        total = self.from_input(inputs)
+        return total if self.from_context is None else total + self.from_context(context)
+
+    def forward(
+        self, drive: Float[Tensor, "batch three_hidden"], state: Float[Tensor, "batch hidden"]
+    ) -> Float[Tensor, "batch hidden"]:
+        """The next state."""
+        gates_in, candidate_in = drive.split([2 * self.hidden, self.hidden], -1)
+        reset, update = (gates_in + self.gates(state)).sigmoid().chunk(2, -1)  # eqs. 5 and 6
+        candidate = torch.tanh(candidate_in + self.candidate(reset * state))  # eq. 8
+        return update * state + (1 - update) * candidate  # eq. 7
+
+
+def read(
+    unit: GatedUnit, inputs: Float[Tensor, "batch time inputs"], mask: Bool[Tensor, "batch time"]
+) -> Float[Tensor, "batch time hidden"]:
+    """The states of `unit` as it reads from the left; where `mask` is False the state stays."""
+    drive = unit.drive(inputs)
+    state, states = drive.new_zeros(len(drive), unit.hidden), []
+    for t in range(drive.shape[1]):
+        state = torch.where(mask[:, t : t + 1], unit(drive[:, t], state), state)
+        states.append(state)
+    return torch.stack(states, 1)
