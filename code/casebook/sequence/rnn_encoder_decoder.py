@@ -4,7 +4,7 @@ Here begins what the chapters on translation share: `EncoderDecoder`, the interf
 model of theirs has, the loss of a translation, the score of a pair, and the simplest way of writing
 a translation, word by word. The paper's own are `GatedUnit` and `RNNEncoderDecoder`.
 
-Departures from the paper: biases, which its equations lack (`Config.bias`); PyTorch's initial
+Departures from the paper: biases, which its equations omit (`Config.bias`); PyTorch's initial
 weights, but for the recurrent matrices, which begin orthogonal as in the paper; BOS as the word
 before the first. The decoder's unit is the one of equation 8, with the reset gate before the
 product, where the paper's supplement has it after.
