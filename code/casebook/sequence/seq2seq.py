@@ -6,10 +6,9 @@ are those of the NIPS 2014 paper.
 
 Where this departs from the paper, and why:
 
-* The paper prints no equation of its LSTM and cites Graves (2013), whose gates also see the cell
-  through "peephole" weights. This is PyTorch's LSTM, which has none: with peepholes between every
-  two cells the paper's count of parameters could not come out, and with one per cell it would no
-  longer be round. For the same reason the biases are optional, and the paper's size has none.
+* The paper prints no equation of its LSTM and cites Graves (2013), whose gates also see their own
+  cell through one "peephole" weight each. This is PyTorch's LSTM, which has none. Peepholes and
+  biases are lost in the paper's rounded counts; `PAPER` has neither, so that the counts are round.
 * The symbol that ends the source and starts the translation is one in the paper's Figure 1. The
   decoder reads the book's BOS in its place, and the encoder leaves out the source's EOS, so that
   the two together take exactly the steps of that figure.
@@ -32,9 +31,12 @@ from casebook.sequence.rnn_encoder_decoder import EncoderDecoder, State
 from casebook.text import BOS, EOS, PAD, real, trim
 
 
+UNITS: dict[str, type[nn.RNNBase]] = {"lstm": nn.LSTM, "tanh": nn.RNN}
+
+
 @dataclass(frozen=True)
 class Seq2SeqConfig:
-    """The sizes of a Seq2Seq. Raises ValueError if one of them is not positive."""
+    """The sizes of a Seq2Seq. Raises ValueError for a size that is not positive or a false unit."""
 
     source_words: int  # in the vocabulary, the specials included
     target_words: int
@@ -42,6 +44,7 @@ class Seq2SeqConfig:
     hidden: int = 104  # cells of each layer
     layers: int = 2
     reverse_source: bool = True  # §3.3
+    unit: str = "lstm"  # "tanh" is the standard RNN that §5 has a guess about
     bias: bool = True
     weight_range: float = 0.08  # initial weights are uniform between minus and plus this (§3.4)
 
@@ -50,6 +53,8 @@ class Seq2SeqConfig:
         wrong = [f"{name}={getattr(self, name)}" for name in sizes if not getattr(self, name) > 0]
         if wrong:
             raise ValueError(f"{', '.join(wrong)}: every size must be positive")
+        if self.unit not in UNITS:
+            raise ValueError(f"unit is {self.unit!r}; choose one of {list(UNITS)}")
 
 
 PAPER = Seq2SeqConfig(160_000, 80_000, embedding=1000, hidden=1000, layers=4, bias=False)
@@ -57,7 +62,7 @@ PAPER = Seq2SeqConfig(160_000, 80_000, embedding=1000, hidden=1000, layers=4, bi
 
 
 class Seq2Seq(EncoderDecoder):
-    """A deep LSTM that reads, and a deep LSTM that goes on from its state and writes."""
+    """A deep LSTM that reads, and a deep LSTM that goes on from its state and writes (§2)."""
 
     def __init__(self, config: Seq2SeqConfig) -> None:
         super().__init__()
@@ -65,7 +70,7 @@ class Seq2Seq(EncoderDecoder):
         self.source_embedding = nn.Embedding(config.source_words, config.embedding)
         self.target_embedding = nn.Embedding(config.target_words, config.embedding)
         self.encoder, self.decoder = (
-            nn.LSTM(
+            UNITS[config.unit](
                 config.embedding, config.hidden, config.layers, bias=config.bias, batch_first=True
             )
             for _ in range(2)
@@ -75,7 +80,10 @@ class Seq2Seq(EncoderDecoder):
             nn.init.uniform_(weights, -config.weight_range, config.weight_range)
 
     def encode(self, source: Int[Tensor, "batch source"]) -> State:
-        """Every layer's output and cell after the last word: two of (batch, layers, hidden)."""
+        """What each layer holds after the last word: its output, and an LSTM's cells as well.
+
+        Each of them is of shape (batch, layers, hidden).
+        """
         words = (real(source) & (source != EOS)).sum(1)
         if self.config.reverse_source:
             source = reverse(source, words)
@@ -86,8 +94,8 @@ class Seq2Seq(EncoderDecoder):
             batch_first=True,
             enforce_sorted=False,
         )
-        _, (output, cell) = self.encoder(packed)
-        return output.transpose(0, 1), cell.transpose(0, 1)
+        _, state = self.encoder(packed)
+        return batch_first(state)
 
     def step(
         self, words: Int[Tensor, " batch"], state: State
@@ -106,9 +114,18 @@ class Seq2Seq(EncoderDecoder):
         self, words: Int[Tensor, "batch time"], state: State
     ) -> tuple[Float[Tensor, "batch time vocab"], State]:
         """Logits of the word after each of `words`, and the state after the last of them."""
-        output, cell = (part.transpose(0, 1).contiguous() for part in state)
-        outputs, (output, cell) = self.decoder(self.target_embedding(words), (output, cell))
-        return self.output(outputs), (output.transpose(0, 1), cell.transpose(0, 1))
+        layers_first = tuple(part.transpose(0, 1).contiguous() for part in state)
+        outputs, after = self.decoder(
+            self.target_embedding(words),
+            layers_first if self.config.unit == "lstm" else layers_first[0],
+        )
+        return self.output(outputs), batch_first(after)
+
+
+def batch_first(state: Tensor | tuple[Tensor, Tensor]) -> State:
+    """PyTorch's state, which has the layers first, as the decoders of this book hand it on."""
+    parts = state if isinstance(state, tuple) else (state,)
+    return tuple(part.transpose(0, 1) for part in parts)
 
 
 def reverse(
