@@ -15,7 +15,8 @@ Where this departs from the paper, and why:
 * The paper does not say when its beam search stops. This one stops when no open hypothesis can
   still overtake the best complete one.
 * The paper trains with plain stochastic gradient descent; here the optimiser is the caller's.
-* The sizes other than "paper" are this book's.
+* The default sizes are this book's. Their initial weights are larger than the paper's, in
+  proportion: the sum of 168 products at 0.28 spreads as widely as that of 2,000 at 0.08.
 """
 
 import heapq
@@ -29,7 +30,6 @@ from torch import Tensor, nn
 
 from casebook.sequence.rnn_encoder_decoder import EncoderDecoder, State
 from casebook.text import BOS, EOS, PAD, real, trim
-
 
 UNITS: dict[str, type[nn.RNNBase]] = {"lstm": nn.LSTM, "tanh": nn.RNN}
 
@@ -46,7 +46,7 @@ class Seq2SeqConfig:
     reverse_source: bool = True  # §3.3
     unit: str = "lstm"  # "tanh" is the standard RNN that §5 has a guess about
     bias: bool = True
-    weight_range: float = 0.08  # initial weights are uniform between minus and plus this (§3.4)
+    weight_range: float = 0.28  # initial weights are uniform between minus and plus this
 
     def __post_init__(self) -> None:
         sizes = ("source_words", "target_words", "embedding", "hidden", "layers", "weight_range")
@@ -57,7 +57,9 @@ class Seq2SeqConfig:
             raise ValueError(f"unit is {self.unit!r}; choose one of {list(UNITS)}")
 
 
-PAPER = Seq2SeqConfig(160_000, 80_000, embedding=1000, hidden=1000, layers=4, bias=False)
+PAPER = Seq2SeqConfig(
+    160_000, 80_000, embedding=1000, hidden=1000, layers=4, bias=False, weight_range=0.08
+)
 """The network of §3.4."""
 
 
