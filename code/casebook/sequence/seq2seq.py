@@ -20,7 +20,8 @@ Where this departs from the paper, and why:
 """
 
 import heapq
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -211,7 +212,7 @@ def beam_search(
         )
     rows = torch.arange(len(source), device=source.device)
     written = torch.full((len(source), beam, max_length), PAD, device=source.device)
-    best_words = written[:, 0].clone()
+    best_words = torch.full((len(source), max_length), PAD, device=source.device)
     best_score = torch.full((len(source),), -torch.inf, device=source.device)
     best_rank = best_score.clone()  # what is compared: the score for its length
     for time, (scores, parents, words) in enumerate(beam_steps(model, source, beam), start=1):
@@ -232,7 +233,35 @@ def beam_search(
         hope = opened.amax(1) / max_length**length_power
         if time == max_length or (hope <= best_rank).all():
             return trim(best_words), best_score
-    raise AssertionError("beam_steps does not end")
+    raise AssertionError("the steps have no end of their own")
+
+
+class Ensemble(EncoderDecoder):
+    """Models that write together (§3.6): the probability of a word is the mean of theirs.
+
+    All of them must be of one kind. The paper does not say how it combines its LSTMs.
+    """
+
+    def __init__(self, models: Sequence[EncoderDecoder]) -> None:
+        super().__init__()
+        if not models:
+            raise ValueError("there is no model in this ensemble; give at least one")
+        self.models = nn.ModuleList(models)
+
+    def encode(self, source: Int[Tensor, "batch source"]) -> State:
+        return tuple(part for model in self.models for part in model.encode(source))
+
+    def step(
+        self, words: Int[Tensor, " batch"], state: State
+    ) -> tuple[Float[Tensor, "batch vocab"], State]:
+        """Log probabilities, which are logits too, and the states of all models in a row."""
+        parts = len(state) // len(self.models)
+        likely, after = [], ()
+        for i, model in enumerate(self.models):
+            logits, own = model.step(words, state[i * parts : (i + 1) * parts])
+            likely.append(logits.log_softmax(-1))
+            after += own
+        return torch.stack(likely).logsumexp(0) - math.log(len(likely)), after
 
 
 class SearchTooLong(ValueError):
