@@ -20,6 +20,8 @@ from casebook.sequence.seq2seq import (
     SearchTooLong,
     Seq2Seq,
     Seq2SeqConfig,
+    SimilarLengths,
+    batches_by_length,
     beam_search,
     beam_steps,
     exact_search,
@@ -297,6 +299,25 @@ def test_initial_weights_are_uniform_in_the_papers_range() -> None:
     )
     assert 0.0799 < weights.abs().max() <= 0.08
     assert weights.std().item() == pytest.approx(0.08 / math.sqrt(3), rel=0.01)
+
+
+def test_batches_by_length_hold_every_pair_once_and_little_padding() -> None:
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.randint(1, 9, (230,), generator=generator)
+    source = torch.where(torch.arange(9) < lengths[:, None], 3, PAD)
+    target = torch.where(torch.arange(9) < lengths[:, None], torch.arange(230)[:, None] + 3, PAD)
+    batches = batches_by_length(source, target, batch_size=8, seed=1)
+    first, second = list(batches), list(batches)
+    assert len(first) == len(batches) == 29
+    rows = torch.cat([target[:, 0] for _, target in first])
+    assert torch.equal(rows.sort().values, target[:, 0])
+    assert not torch.equal(rows, torch.cat([target[:, 0] for _, target in second]))  # new epoch
+    again = list(batches_by_length(source, target, batch_size=8, seed=1))
+    assert all(torch.equal(a[1], b[1]) for a, b in zip(first, again, strict=True))
+    spans = [(t != PAD).sum(1) for _, t in first]
+    assert sum(int(span.max() - span.min()) for span in spans) <= 8
+    with pytest.raises(ValueError, match="batch_size=0"):
+        SimilarLengths(source, target, 0)
 
 
 # Learning

@@ -28,6 +28,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Sampler, TensorDataset
 
 from casebook.sequence.rnn_encoder_decoder import EncoderDecoder, State
 from casebook.text import BOS, EOS, PAD, real, trim
@@ -303,6 +304,62 @@ def exact_search(
     raise SearchTooLong(
         f"no translation was proven best within {max_steps} steps; allow more, or search with a "
         "beam, which proves nothing"
+    )
+
+
+# ---------------------------------------------------------------------------------------------
+# Training
+
+
+class SimilarLengths(Sampler[list[int]]):
+    """Minibatches whose sentences are about equally long, so that few PADs are needed (§3.4).
+
+    Each epoch draws `pool` batches at a time at random, sorts their sentences by length, cuts them
+    into batches, and shuffles all batches. A pair counts as
+    longer for the words of its target and, among equals, for those of its source.
+    Raises ValueError if `batch_size` or `pool` is less than 1.
+    """
+
+    def __init__(
+        self,
+        source: Int[Tensor, "n source"],
+        target: Int[Tensor, "n time"],
+        batch_size: int,
+        pool: int = 50,
+        seed: int = 0,
+    ) -> None:
+        if batch_size < 1 or pool < 1:
+            raise ValueError(f"batch_size={batch_size}, pool={pool}: both must be at least 1")
+        self.length = real(target).sum(1) * source.shape[1] + real(source).sum(1)
+        self.batch_size, self.pool = batch_size, pool
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        batches: list[Tensor] = []
+        drawn = torch.randperm(len(self.length), generator=self.generator)
+        for some in drawn.split(self.batch_size * self.pool):
+            batches += some[self.length[some].argsort(stable=True)].split(self.batch_size)
+        for i in torch.randperm(len(batches), generator=self.generator):
+            yield batches[i].tolist()
+
+    def __len__(self) -> int:
+        full, rest = divmod(len(self.length), self.batch_size * self.pool)
+        return full * self.pool + -(-rest // self.batch_size)
+
+
+def batches_by_length(
+    source: Int[Tensor, "n source"],
+    target: Int[Tensor, "n time"],
+    *,
+    batch_size: int,
+    seed: int = 0,
+) -> DataLoader:
+    """What `minibatches` yields, but batches of `SimilarLengths`; the loss trims their PADs."""
+    return DataLoader(
+        TensorDataset(source, target),
+        sampler=SimilarLengths(source, target, batch_size, seed=seed),
+        batch_size=None,
+        collate_fn=tuple,
     )
 
 
