@@ -30,7 +30,7 @@ from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler, TensorDataset
 
-from casebook.sequence.rnn_encoder_decoder import EncoderDecoder, State
+from casebook.sequence.rnn_encoder_decoder import EncoderDecoder, State, previous
 from casebook.text import BOS, EOS, PAD, real, trim
 
 UNITS: dict[str, type[nn.RNNBase]] = {"lstm": nn.LSTM, "tanh": nn.RNN}
@@ -111,8 +111,7 @@ class Seq2Seq(EncoderDecoder):
         self, source: Int[Tensor, "batch source"], target: Int[Tensor, "batch time"]
     ) -> Float[Tensor, "batch time vocab"]:
         """What `EncoderDecoder.forward` computes, all words in one call, which is faster."""
-        before = torch.cat([torch.full_like(target[:, :1], BOS), target[:, :-1]], 1)
-        return self.write(before, self.encode(source))[0]
+        return self.write(previous(target), self.encode(source))[0]
 
     def write(
         self, words: Int[Tensor, "batch time"], state: State
