@@ -1,4 +1,4 @@
-"""Sentences of numbers, English to German: read forwards or backwards, by one to four layers.
+"""Sentences of numbers, English to German: read forwards or backwards, by one, two or four layers.
 
 Runs "ORDER/LAYERS/SEED", one thread each: an LSTM encoder and an LSTM decoder of 96 cells per layer
 learn 20,000 sentences of one to four numbers below 1,000 in 800 steps of 64, sorted by length. A
@@ -31,7 +31,7 @@ from casebook.training import evaluation_mode, fit, one_cycle, seed_everything
 
 RUNS = (
     *(f"{order}/2/{seed}" for order in ("forwards", "backwards") for seed in (0, 1, 2)),
-    *(f"backwards/{layers}/{seed}" for layers in (1, 3, 4) for seed in (0, 1)),
+    *(f"backwards/{layers}/{seed}" for layers in (1, 4) for seed in (0, 1)),
 )
 STEPS, RATE, LONGEST = 800, 6e-3, 60
 LANGUAGES = ("english", "german")
