@@ -154,7 +154,7 @@ def test_all_words_at_once_is_word_by_word(unit: str) -> None:
     )
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_searches_against_exhaustive_search(seed: int) -> None:
     net, longest = tiny(seed), 4
     for row in SOURCE.split(1):

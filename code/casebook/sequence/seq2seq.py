@@ -314,8 +314,8 @@ class SimilarLengths(Sampler[list[int]]):
     """Minibatches whose sentences are about equally long, so that few PADs are needed (§3.4).
 
     Each epoch draws `pool` batches at a time at random, sorts their sentences by length, cuts them
-    into batches, and shuffles all batches. A pair counts as
-    longer for the words of its target and, among equals, for those of its source.
+    into batches, and shuffles all batches. A pair counts as longer for the words of its target
+    and, among equals, for those of its source.
     Raises ValueError if `batch_size` or `pool` is less than 1.
     """
 
