@@ -45,6 +45,11 @@ def texts(numbers: list[tuple[int, ...]]) -> list[list[tuple[str, ...]]]:
 
 def run(name: str, max_steps: int | None = None) -> Run:
     """One run; with `max_steps`, its first steps and no metrics."""
+    return train(name, STEPS, max_steps)
+
+
+def train(name: str, steps: int, max_steps: int | None = None) -> Run:
+    """The run of that name in so many steps; with `max_steps`, the first of these."""
     order, layers, seed = name.split("/")
     seed_everything(int(seed))
     training = texts(number_sentences(20_000, (1, 4), seed=1))
@@ -60,14 +65,14 @@ def run(name: str, max_steps: int | None = None) -> Run:
         reverse_source=order == "backwards",
     )
     net = Seq2Seq(config)
-    optimizer, scheduler = one_cycle(net, learning_rate=RATE, steps=STEPS, weight_decay=0.0)
+    optimizer, scheduler = one_cycle(net, learning_rate=RATE, steps=steps, weight_decay=0.0)
     history = fit(
         net,
         batches_by_length(*numbered(training), batch_size=64, seed=int(seed)),
         translation_loss,
         optimizer,
         epochs=10,
-        max_steps=max_steps or STEPS,
+        max_steps=max_steps or steps,
         scheduler=scheduler,
         clip_norm=1.0,
         description=name,
