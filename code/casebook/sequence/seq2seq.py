@@ -15,6 +15,7 @@ Where this departs from the paper, and why:
 * The paper does not say when its beam search stops. This one stops when no open hypothesis can
   still overtake the best complete one.
 * The paper trains with plain stochastic gradient descent; here the optimiser is the caller's.
+* The paper's standard RNN has a sigmoid; the one here, PyTorch's, a tanh.
 * The default sizes are this book's. Their initial weights are larger than the paper's, in
   proportion: the sum of 168 products at 0.28 spreads as widely as that of 2,000 at 0.08.
 """
@@ -46,7 +47,7 @@ class Seq2SeqConfig:
     hidden: int = 104  # cells of each layer
     layers: int = 2
     reverse_source: bool = True  # §3.3
-    unit: str = "lstm"  # "tanh" is the standard RNN that §5 has a guess about
+    unit: str = "lstm"  # "tanh" for the standard RNN of §5's guess, whose own unit is a sigmoid
     bias: bool = True
     weight_range: float = 0.28  # initial weights are uniform between minus and plus this
 
