@@ -13,7 +13,8 @@ Where this departs from the paper, and why:
   the same unit with the sign of the gate's weights turned.
 * All gates and layers have biases (the paper leaves them out of its formulas "to increase
   readability"); `SIZES["rnnsearch"]` has none, as the sizes in appendix A.2 are given.
-* The output reads the new state s_i, as equation 4 says; appendix A.2.2 prints s_{i-1} there.
+* The output reads the state *before* this step, s_{i-1}, as appendix A.2.2 and the authors' code
+  have it; equation 4 says s_i.
 * Initial weights are PyTorch's. The paper began with v_a = 0 (appendix B.1), that is with equal
   weights for all words.
 * Padding has no weight in the mean. The paper's formulas are for one sentence.
@@ -74,8 +75,8 @@ SIZES = {
 class AdditiveAttention(nn.Module):
     """The alignment model: how well each annotation fits the decoder's state (A.1.2).
 
-    e_j = v_a · tanh(W_a s + U_a h_j). As U_a h_j does not depend on the decoder, it is computed once
-    per sentence, by `keys`.
+    e_j = v_a · tanh(W_a s + U_a h_j). The second product does not depend on the decoder, so it is
+    computed once per sentence, by `keys`.
     """
 
     def __init__(self, state: int, annotation: int, hidden: int) -> None:
@@ -173,7 +174,7 @@ class RNNSearch(EncoderDecoder):
         context = (weights[:, None] @ annotations)[:, 0]  # c_i = Σ_j α_ij h_j
         embedded = self.target_embedding(words)
         after = self.decoder_unit(self.decoder_unit.drive(embedded, context), before)
-        deep = self.deep(torch.cat([after, embedded, context], -1))
+        deep = self.deep(torch.cat([before, embedded, context], -1))
         logits = self.output(deep.unflatten(-1, (-1, 2)).amax(-1))  # maxout: the larger of two
         return logits, (after, annotations, keys, mask)
 
@@ -193,3 +194,32 @@ def soft_alignment(
         rows.append(weights)
         _, state = model.write(words, state, weights)
     return torch.stack(rows, 1)
+
+
+def batches_by_length(
+    source: Int[Tensor, "n source"],
+    target: Int[Tensor, "n time"],
+    *,
+    batch_size: int = 80,
+    pool: int = 20,
+    seed: int = 0,
+) -> list[tuple[Int[Tensor, "batch source"], Int[Tensor, "batch time"]]]:
+    """Batches of sentences of about the same length, so that little is computed on padding (B.2).
+
+    The pairs are shuffled once. Of every `pool` times `batch_size` pairs in turn, the shortest
+    targets make the first batch, the next longer ones the second, and so on; the batches come in
+    random order. Pairs that do not fill a batch are left out.
+    Raises ValueError if there are not enough pairs for one batch, or `pool` is below 1.
+    """
+    if pool < 1 or not 1 <= batch_size <= len(source):
+        raise ValueError(
+            f"batch_size={batch_size}, pool={pool}, {len(source)} pairs: both must be at least 1, "
+            "and there must be a batch of pairs or more"
+        )
+    generator = torch.Generator().manual_seed(seed)
+    batches: list[Tensor] = []
+    for rows in torch.randperm(len(source), generator=generator).split(pool * batch_size):
+        by_length = rows[real(target[rows]).sum(1).argsort(stable=True)]
+        batches += [part for part in by_length.split(batch_size) if len(part) == batch_size]
+    order = torch.randperm(len(batches), generator=generator).tolist()
+    return [(source[batches[i]], target[batches[i]]) for i in order]
