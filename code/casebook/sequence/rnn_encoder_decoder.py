@@ -5,12 +5,13 @@ model of theirs has, the loss of a translation, and the simplest way of writing 
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from casebook.text import BOS, EOS, PAD, Vocabulary, pad, trim
+from casebook.text import BOS, EOS, PAD, Vocabulary, pad, real, trim
 
 State = tuple[Tensor, ...]
 """What a decoder remembers from word to word: tensors with the batch as their first dimension."""
@@ -65,6 +66,19 @@ def translation_loss(
 
 
 @torch.no_grad()
+def log_probability(
+    model: EncoderDecoder, source: Int[Tensor, "n source"], target: Int[Tensor, "n time"]
+) -> Float[Tensor, " n"]:
+    """log p(target | source) of each pair, in nats: the score of a phrase pair (§3.1).
+
+    The sum over the words of the target, EOS among them.
+    """
+    log_probabilities = model(trim(source), target).log_softmax(-1)
+    of_words = log_probabilities.gather(-1, target[..., None])[..., 0]
+    return of_words.where(real(target), 0.0).sum(1)
+
+
+@torch.no_grad()
 def greedy(
     model: EncoderDecoder, source: Int[Tensor, "batch source"], max_length: int
 ) -> Int[Tensor, "batch time"]:
@@ -98,7 +112,7 @@ def exact_match(
 
 
 # ---------------------------------------------------------------------------------------------
-# The gated unit, and the model made of it
+# The hidden unit
 
 
 class GatedUnit(nn.Module):
@@ -106,7 +120,7 @@ class GatedUnit(nn.Module):
 
     The reset gate acts on the previous state *before* the matrix product, as in the paper;
     PyTorch's `nn.GRUCell` applies it after. With a context, it enters both gates and the candidate
-    at every step, as in the paper's decoder.
+    at every step, as in the paper's decoder. Recurrent matrices start out orthogonal (§4.1.1).
     """
 
     def __init__(self, inputs: int, hidden: int, context: int = 0, bias: bool = True) -> None:
@@ -116,6 +130,8 @@ class GatedUnit(nn.Module):
         self.gates = nn.Linear(hidden, 2 * hidden, bias=False)
         self.candidate = nn.Linear(hidden, hidden, bias=False)
         self.from_context = nn.Linear(context, 3 * hidden, bias=False) if context else None
+        for square in (*self.gates.weight.data.chunk(2), self.candidate.weight.data):
+            nn.init.orthogonal_(square)
 
     def drive(
         self,
@@ -136,8 +152,53 @@ class GatedUnit(nn.Module):
         return update * state + (1 - update) * candidate  # eq. 7
 
 
+class ResetAfterUnit(GatedUnit):
+    """The same unit with the reset gate *after* the product, as `nn.GRUCell` has it."""
+
+    def forward(
+        self, drive: Float[Tensor, "batch three_hidden"], state: Float[Tensor, "batch hidden"]
+    ) -> Float[Tensor, "batch hidden"]:
+        """The next state."""
+        gates_in, candidate_in = drive.split([2 * self.hidden, self.hidden], -1)
+        reset, update = (gates_in + self.gates(state)).sigmoid().chunk(2, -1)
+        candidate = torch.tanh(candidate_in + reset * self.candidate(state))
+        return update * state + (1 - update) * candidate
+
+
+class PlainUnit(nn.Module):
+    """The tanh unit without gates, with which the authors got no meaningful result (§2.3)."""
+
+    def __init__(self, inputs: int, hidden: int, context: int = 0, bias: bool = True) -> None:
+        super().__init__()
+        self.hidden = hidden
+        self.from_input = nn.Linear(inputs, hidden, bias=bias)
+        self.from_state = nn.Linear(hidden, hidden, bias=False)
+        self.from_context = nn.Linear(context, hidden, bias=False) if context else None
+        nn.init.orthogonal_(self.from_state.weight.data)
+
+    def drive(
+        self,
+        inputs: Float[Tensor, "*batch inputs"],
+        context: Float[Tensor, "*batch context"] | None = None,
+    ) -> Float[Tensor, "*batch hidden"]:
+        """What does not depend on the state: can be computed for all steps at once."""
+        total = self.from_input(inputs)
+        return total if self.from_context is None else total + self.from_context(context)
+
+    def forward(
+        self, drive: Float[Tensor, "batch hidden"], state: Float[Tensor, "batch hidden"]
+    ) -> Float[Tensor, "batch hidden"]:
+        """The next state."""
+        return torch.tanh(drive + self.from_state(state))
+
+
+UNITS = {"gated": GatedUnit, "reset after": ResetAfterUnit, "tanh": PlainUnit}
+
+
 def read(
-    unit: GatedUnit, inputs: Float[Tensor, "batch time inputs"], mask: Bool[Tensor, "batch time"]
+    unit: GatedUnit | PlainUnit,
+    inputs: Float[Tensor, "batch time inputs"],
+    mask: Bool[Tensor, "batch time"],
 ) -> Float[Tensor, "batch time hidden"]:
     """The states of `unit` as it reads from the left; where `mask` is False the state stays."""
     drive = unit.drive(inputs)
@@ -146,3 +207,99 @@ def read(
         state = torch.where(mask[:, t : t + 1], unit(drive[:, t], state), state)
         states.append(state)
     return torch.stack(states, 1)
+
+
+# ---------------------------------------------------------------------------------------------
+# The model
+
+
+@dataclass(frozen=True)
+class Config:
+    """The size of an `RNNEncoderDecoder`.
+
+    source_words, target_words: size of the vocabularies, PAD, BOS and EOS included.
+    embedding: numbers per word; hidden: units of the encoder and as many of the decoder.
+    maxout: units before the output layer, each the larger one of two sums.
+    output_rank: if given, the output matrix is a product of two matrices of this rank.
+    unit: one of UNITS. Raises ValueError for another one, and for sizes below 1.
+    """
+
+    source_words: int
+    target_words: int
+    embedding: int = 64
+    hidden: int = 128
+    maxout: int = 128
+    output_rank: int | None = None
+    bias: bool = True
+    unit: str = "gated"
+
+    def __post_init__(self) -> None:
+        if self.unit not in UNITS:
+            raise ValueError(f"there is no unit {self.unit!r}; choose one of {tuple(UNITS)}")
+        sizes = {
+            name: getattr(self, name)
+            for name in ("source_words", "target_words", "embedding", "hidden", "maxout")
+        }
+        if min(*sizes.values(), self.output_rank or 1) < 1:
+            raise ValueError(f"{sizes}, output_rank={self.output_rank}: each must be 1 or more")
+
+
+SIZES = {
+    # §4.1: 15,000 words a language, rank 100, 1000 units, 500 maxout units that pool 2. Biases are
+    # not in the paper's equations.
+    "paper": Config(15_000, 15_000, 100, 1000, 500, output_rank=100, bias=False),
+}
+
+
+class RNNEncoderDecoder(EncoderDecoder):
+    """Cho et al.'s model: a sentence becomes one vector `c`, the vector becomes a sentence.
+
+    The decoder sees `c` at every step, in its units and once more in the output.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        unit, hidden, bias = UNITS[config.unit], config.hidden, config.bias
+        self.source_embedding = nn.Embedding(config.source_words, config.embedding)
+        self.target_embedding = nn.Embedding(config.target_words, config.embedding)
+        self.encoder = unit(config.embedding, hidden, bias=bias)
+        self.summary = nn.Linear(hidden, hidden, bias=bias)
+        self.start = nn.Linear(hidden, hidden, bias=bias)
+        self.decoder = unit(config.embedding, hidden, context=hidden, bias=bias)
+        self.maxout = nn.Linear(hidden + config.embedding + hidden, 2 * config.maxout, bias=bias)
+        if config.output_rank is None:
+            self.output = nn.Linear(config.maxout, config.target_words, bias=bias)
+        else:
+            self.output = nn.Sequential(
+                nn.Linear(config.maxout, config.output_rank, bias=False),
+                nn.Linear(config.output_rank, config.target_words, bias=bias),
+            )
+
+    def represent(self, source: Int[Tensor, "batch source"]) -> Float[Tensor, "batch hidden"]:
+        """The summary `c` of each sentence: all that the decoder will know about it."""
+        states = read(self.encoder, self.source_embedding(source), real(source))
+        return torch.tanh(self.summary(states[:, -1]))
+
+    def encode(self, source: Int[Tensor, "batch source"]) -> State:
+        """The decoder's first state and the summary `c`."""
+        c = self.represent(source)
+        return torch.tanh(self.start(c)), c
+
+    def step(
+        self, words: Int[Tensor, " batch"], state: State
+    ) -> tuple[Float[Tensor, "batch vocab"], State]:
+        """Logits of the next word, from the new state, the word before and `c`."""
+        (hidden, c), before = state, self.target_embedding(words)
+        hidden = self.decoder(self.decoder.drive(before, c), hidden)
+        return self.readout(hidden, before, c), (hidden, c)
+
+    def readout(
+        self,
+        hidden: Float[Tensor, "*batch hidden"],
+        before: Float[Tensor, "*batch embedding"],
+        c: Float[Tensor, "*batch hidden"],
+    ) -> Float[Tensor, "*batch vocab"]:
+        """The logits: sums in pairs, the larger one of each pair, and the output layer."""
+        pairs = self.maxout(torch.cat([hidden, before, c], -1)).unflatten(-1, (-1, 2))
+        return self.output(pairs.amax(-1))
