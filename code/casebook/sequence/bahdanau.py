@@ -11,15 +11,14 @@ Where this departs from the paper, and why:
 * The gated unit is the one of the RNN Encoder–Decoder's module. There the update gate says how much
   of the old state stays; in this paper's appendix A.1.1 it says how much of it goes. The two are
   the same unit with the sign of the gate's weights turned.
-* All gates and layers have biases (the paper leaves them out of its formulas "to increase
-  readability"); `SIZES["rnnsearch"]` has none, as the sizes in appendix A.2 are given.
+* The paper leaves biases out of its formulas to make them easier to read. Here all gates and layers
+  have them, except in `SIZES["paper"]`, whose weights are to be counted as the appendix lists them.
 * The output reads the state *before* this step, s_{i-1}, as appendix A.2.2 and the authors' code
   have it; equation 4 says s_i.
-* Initial weights are PyTorch's. The paper began with v_a = 0 (appendix B.1), that is with equal
-  weights for all words.
-* Padding has no weight in the mean. The paper's formulas are for one sentence.
-* Training, by AdamW on batches of random sentences, is the caller's; the paper used Adadelta on
-  batches of sentences of about the same length.
+* Initial weights are PyTorch's. The paper began with v_a = 0 (B.1), so with equal weights for all.
+* The paper's formulas are for one sentence. In a batch, padding has no weight in the mean.
+* The batches of `batches_by_length` come in random order; the paper gives none.
+* Training is the caller's, by AdamW in this book. The paper used Adadelta.
 """
 
 from dataclasses import dataclass
@@ -31,45 +30,41 @@ from torch import Tensor, nn
 from casebook.sequence.rnn_encoder_decoder import EncoderDecoder, GatedUnit, State, read
 from casebook.text import BOS, real
 
-ALIGNMENTS = ("learned", "uniform")
-
 
 @dataclass(frozen=True)
 class RNNSearchConfig:
-    """The sizes of an RNNsearch; every default is the paper's (appendix A.2).
+    """The sizes of an RNNsearch. The defaults are this book's, for numbers in words.
 
+    source_words, target_words: size of the vocabularies, K_x and K_y, specials included.
+    embedding: numbers per word, m. hidden: units of the decoder, and of each reader, n.
+    alignment: hidden units of the alignment model, n'. maxout: outputs of the maxout layer, l.
+    both_ways: without it the encoder only reads from left to right.
+    align: "learned", or for comparison "uniform", the plain mean of the annotations.
     Raises ValueError for a size below 1 or an unknown alignment.
     """
 
-    source_words: int = 30_000  # K_x: symbols of the source vocabulary
-    target_words: int = 30_000  # K_y
-    embedding: int = 620  # m: numbers per word
-    hidden: int = 1000  # n: units of the decoder, and of the encoder in each direction
-    alignment: int = 1000  # n': hidden units of the alignment model
-    maxout: int = 500  # l: outputs of the maxout layer, each the larger of two
-    both_ways: bool = True  # False: the encoder reads from left to right alone
-    align: str = "learned"  # "uniform": the plain mean of the annotations, for comparison
+    source_words: int
+    target_words: int
+    embedding: int = 64
+    hidden: int = 96
+    alignment: int = 96
+    maxout: int = 96
+    both_ways: bool = True
+    align: str = "learned"
     bias: bool = True
 
     def __post_init__(self) -> None:
-        for name, size in vars(self).items():
-            if isinstance(size, int) and not isinstance(size, bool) and size < 1:
-                raise ValueError(f"{name} is {size}; choose 1 or more")
+        names = ("source_words", "target_words", "embedding", "hidden", "alignment", "maxout")
+        wrong = [f"{name}={getattr(self, name)}" for name in names if getattr(self, name) < 1]
+        if wrong:
+            raise ValueError(f"{', '.join(wrong)}: every size must be 1 or more")
         if self.align not in ALIGNMENTS:
-            raise ValueError(f"align is {self.align!r}; choose one of {ALIGNMENTS}")
+            raise ValueError(f"align is {self.align!r}; choose one of {tuple(ALIGNMENTS)}")
 
     @property
     def annotation(self) -> int:
-        """Numbers in the annotation of one source word: 2n, or n for a one-way encoder."""
+        """Numbers in the annotation of one source word: 2n, or n where only one network reads."""
         return self.hidden * (2 if self.both_ways else 1)
-
-
-SIZES = {
-    # The network of the paper, without biases.
-    "rnnsearch": RNNSearchConfig(bias=False),
-    # This book's, about 0.3 million parameters for numbers in words.
-    "small": RNNSearchConfig(35, 35, embedding=64, hidden=96, alignment=96, maxout=96),
-}
 
 
 class AdditiveAttention(nn.Module):
@@ -113,6 +108,18 @@ class UniformAttention(AdditiveAttention):
         return torch.zeros_like(keys[..., 0]).masked_fill(~mask, -torch.inf)
 
 
+ALIGNMENTS: dict[str, type[AdditiveAttention]] = {
+    "learned": AdditiveAttention,
+    "uniform": UniformAttention,
+}
+
+
+SIZES = {
+    # Appendix A.2.3, and 30,000 words a language (§4.1). Biases are not in the paper's equations.
+    "paper": RNNSearchConfig(30_000, 30_000, 620, 1000, 1000, 500, bias=False),
+}
+
+
 class RNNSearch(EncoderDecoder):
     """Encoder and decoder with a search through the source before every word."""
 
@@ -125,8 +132,7 @@ class RNNSearch(EncoderDecoder):
         self.forward_unit = GatedUnit(m, n, bias=bias)
         self.backward_unit = GatedUnit(m, n, bias=bias) if config.both_ways else None
         self.start = nn.Linear(n, n, bias=bias)  # W_s
-        attention = AdditiveAttention if config.align == "learned" else UniformAttention
-        self.attention = attention(n, annotation, config.alignment)
+        self.attention = ALIGNMENTS[config.align](n, annotation, config.alignment)
         self.decoder_unit = GatedUnit(m, n, context=annotation, bias=bias)
         self.deep = nn.Linear(n + m + annotation, 2 * config.maxout, bias=bias)  # U_o, V_o, C_o
         self.output = nn.Linear(config.maxout, config.target_words, bias=bias)  # W_o
@@ -169,14 +175,44 @@ class RNNSearch(EncoderDecoder):
         state: State,
         weights: Float[Tensor, "batch source"],
     ) -> tuple[Float[Tensor, "batch vocab"], State]:
-        """`step` with given weights: context (eq. 5), new state (A.2.2), maxout output (eq. 4)."""
+        """`step` with weights that are given: they need not be those that `search` finds."""
         before, annotations, keys, mask = state
-        context = (weights[:, None] @ annotations)[:, 0]  # c_i = Σ_j α_ij h_j
+        context = self.attend(weights, annotations)
         embedded = self.target_embedding(words)
         after = self.decoder_unit(self.decoder_unit.drive(embedded, context), before)
-        deep = self.deep(torch.cat([before, embedded, context], -1))
-        logits = self.output(deep.unflatten(-1, (-1, 2)).amax(-1))  # maxout: the larger of two
-        return logits, (after, annotations, keys, mask)
+        return self.readout(before, embedded, context), (after, annotations, keys, mask)
+
+    @staticmethod
+    def attend(
+        weights: Float[Tensor, "batch source"], annotations: Float[Tensor, "batch source size"]
+    ) -> Float[Tensor, "batch size"]:
+        """The context c_i: the mean of the annotations with these weights (eq. 5)."""
+        return (weights[:, None] @ annotations)[:, 0]
+
+    def readout(
+        self,
+        before: Float[Tensor, "*batch hidden"],
+        embedded: Float[Tensor, "*batch embedding"],
+        context: Float[Tensor, "*batch annotation"],
+    ) -> Float[Tensor, "*batch vocab"]:
+        """The logits: sums in pairs, the larger one of each pair, and the output layer (A.2.2)."""
+        pairs = self.deep(torch.cat([before, embedded, context], -1)).unflatten(-1, (-1, 2))
+        return self.output(pairs.amax(-1))
+
+    def forward(
+        self, source: Int[Tensor, "batch source"], target: Int[Tensor, "batch time"]
+    ) -> Float[Tensor, "batch time vocab"]:
+        """What `EncoderDecoder.forward` computes, the words' part for all words at once."""
+        hidden, annotations, keys, mask = self.encode(source)
+        words = torch.cat([torch.full_like(target[:, :1], BOS), target[:, :-1]], 1)
+        embedded = self.target_embedding(words)
+        befores, contexts = [], []
+        for drive in self.decoder_unit.from_input(embedded).unbind(1):
+            weights = self.search((hidden, annotations, keys, mask))
+            befores.append(hidden)
+            contexts.append(self.attend(weights, annotations))
+            hidden = self.decoder_unit(drive + self.decoder_unit.from_context(contexts[-1]), hidden)
+        return self.readout(torch.stack(befores, 1), embedded, torch.stack(contexts, 1))
 
 
 @torch.no_grad()
