@@ -1,4 +1,4 @@
-"""The alignment chapter: attention against loops, sizes against the appendix, and what it learns."""
+"""Learned alignment: attention against loops, sizes against the appendix, and what it learns."""
 
 import math
 from dataclasses import replace
@@ -12,6 +12,7 @@ from casebook.sequence.bahdanau import (
     AdditiveAttention,
     RNNSearch,
     RNNSearchConfig,
+    agreement,
     batches_by_length,
     soft_alignment,
 )
@@ -81,7 +82,7 @@ def sigmoid(x: Tensor) -> Tensor:
 
 
 def test_the_network_is_the_appendix_written_out_in_loops() -> None:
-    """Appendix A.2 with its own letters, one sentence, one word and one unit's formula at a time."""
+    """Appendix A.2 in its own letters, for one sentence, one word at a time."""
     seed_everything(0)
     net = RNNSearch(replace(TINY, bias=False)).double()
     n, m, l = 5, 6, 3  # noqa: E741
@@ -191,6 +192,20 @@ def test_given_weights_are_used() -> None:
     assert (net.write(words, state, first)[0] - found).abs().max() > 1e-4
     annotations = net.annotate(source)
     torch.testing.assert_close(net.attend(first, annotations), annotations[:, 0])
+
+
+def test_agreement_counts_the_words_whose_largest_weight_is_right() -> None:
+    looked_at = torch.tensor([[1, 0, 2, 3], [0, 0, 1, 3]])
+    weights = nn.functional.one_hot(looked_at, 4).float() * 0.4 + 0.15
+    known = torch.tensor([[1, -1, 0, 3], [0, 2, -1, -1]])
+    assert agreement(weights, known) == pytest.approx(3 / 5)
+    # With the next row: 1, 0 against 0, 3 and 0, 2 against 0, 1; the word 3 has no next row.
+    assert agreement(weights, known, later=1) == pytest.approx(1 / 4)
+    # With the row before: 0, 3 against 0, 2, and 2 against 0.
+    assert agreement(weights, known, later=-1) == pytest.approx(1 / 3)
+    assert agreement(weights, known[:, :2]) == pytest.approx(2 / 3)
+    with pytest.raises(ValueError, match="no word"):
+        agreement(weights, torch.full((2, 4), -1))
 
 
 # Contract

@@ -232,6 +232,28 @@ def soft_alignment(
     return torch.stack(rows, 1)
 
 
+def agreement(
+    weights: Float[Tensor, "batch time source"],
+    known: Int[Tensor, "batch words"],
+    later: int = 0,
+) -> float:
+    """Share of the words with a known source word that get their largest weight from it.
+
+    known: for each word written, the position of the source word that it translates, or -1 for a
+        word that translates none, and for padding.
+    later: compare with the row that many steps later, or, if negative, earlier. Words that have no
+        such row are left out.
+    Raises ValueError if no word is left to compare.
+    """
+    looked_at = weights.argmax(-1)
+    steps = min(known.shape[1], looked_at.shape[1])
+    first, last = max(0, -later), min(steps, looked_at.shape[1] - later)
+    source, found = known[:, first:last], looked_at[:, first + later : last + later]
+    if not (source >= 0).any():
+        raise ValueError(f"no word with a known source has a row {later} steps later")
+    return (found == source)[source >= 0].float().mean().item()
+
+
 def batches_by_length(
     source: Int[Tensor, "n source"],
     target: Int[Tensor, "n time"],

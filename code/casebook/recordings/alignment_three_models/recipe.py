@@ -18,18 +18,27 @@ History: `loss` of every step; after each eighth of them (`step`, and `seconds` 
 spent on training until then) the share of exact translations of k numbers, `exact/k`.
 Metrics at the end, for every k from 1 to 12: `exact/k`; `bleu/k`, from 0 to 100; `prefix/k`, the
 mean share of a translation before its first wrong word; `length/k`, words written per word of the
-reference. Also `parameters` and `seconds`.
+reference. Also `parameters` and `seconds`; and for models that learn to align, on sentences of 4
+numbers, `aligned/0`: the share of words whose largest weight is on the word that they translate.
+`aligned/1` compares with the weights of the next step instead, `aligned/-1` of the one before.
 """
 
 import time
 
 import sacrebleu
+import torch
 from torch import Tensor
 
 from casebook.data import number_sentences, number_words
 from casebook.record import Run
 from casebook.sequence import rnn_encoder_decoder, seq2seq
-from casebook.sequence.bahdanau import RNNSearch, RNNSearchConfig, batches_by_length
+from casebook.sequence.bahdanau import (
+    RNNSearch,
+    RNNSearchConfig,
+    agreement,
+    batches_by_length,
+    soft_alignment,
+)
 from casebook.sequence.rnn_encoder_decoder import (
     EncoderDecoder,
     exact_match,
@@ -41,7 +50,7 @@ from casebook.text import Vocabulary, real
 from casebook.training import count_parameters, evaluation_mode, fit, one_cycle, seed_everything
 
 SEEDS = (0, 1, 2)
-STEPS, MORE_STEPS = 800, 1300
+STEPS, MORE_STEPS = 600, 1000
 VARIANTS = (
     f"RNNencdec-4/{STEPS}",
     f"RNNencdec-4/{MORE_STEPS}",
@@ -123,6 +132,8 @@ def run(name: str, max_steps: int | None = None) -> Run:
     for numbers in JUDGED:
         scores = judge(net, numbers, TESTED, english, german)
         metrics |= {f"{key}/{numbers}": score for key, score in scores.items()}
+    if model in ("RNNsearch", "one way"):
+        metrics |= alignment(net, english, german)
     kept = {key: tensor.half() for key, tensor in net.state_dict().items()} if name == KEPT else {}
     return Run(history, metrics, kept)
 
@@ -153,3 +164,15 @@ def judge(
         "prefix": ((right & real(target)[:, :width]).sum(1) / real(target).sum(1)).mean().item(),
         "length": (real(written).sum() / real(target).sum()).item(),
     }
+
+
+def alignment(net: RNNSearch, english: Vocabulary, german: Vocabulary) -> dict[str, float]:
+    """How often the largest weight is on the source word of the word that is being written."""
+    drawn = number_sentences(TESTED, (4, 4), seed=104, new=True)
+    source, target = encoded(drawn, english, german)
+    known = torch.full_like(target, -1)
+    for row, sentence in zip(known, drawn, strict=True):
+        for place, position in enumerate(number_words().alignment(*sentence)):
+            row[place] = -1 if position is None else position
+    weights = soft_alignment(net, source, target)
+    return {f"aligned/{later}": agreement(weights, known, later) for later in (-1, 0, 1)}
