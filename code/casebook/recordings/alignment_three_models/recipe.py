@@ -50,7 +50,7 @@ from casebook.text import Vocabulary, real
 from casebook.training import count_parameters, evaluation_mode, fit, one_cycle, seed_everything
 
 SEEDS = (0, 1, 2)
-STEPS, MORE_STEPS = 600, 1000
+STEPS, MORE_STEPS = 400, 700
 VARIANTS = (
     f"RNNencdec-4/{STEPS}",
     f"RNNencdec-4/{MORE_STEPS}",
@@ -65,9 +65,9 @@ RUNS = tuple(f"{variant}/{seed}" for seed in SEEDS for variant in VARIANTS)
 KEPT = f"RNNsearch-4/{STEPS}/0"
 """The run whose weights are kept."""
 
-PAIRS, BATCH, RATE, CLIP = 20_000, 64, 3e-3, 1.0
+PAIRS, BATCH, RATE, CLIP = 20_000, 64, 5e-3, 1.0
 JUDGED, TESTED = range(1, 13), 200
-LOOKED_AT, LOOKS, LOOKED_THROUGH = (1, 2, 4, 6, 8), 8, 100
+LOOKED_AT, LOOKS, LOOKED_THROUGH = (1, 2, 4), 8, 100
 
 
 def vocabularies() -> tuple[Vocabulary, Vocabulary]:
