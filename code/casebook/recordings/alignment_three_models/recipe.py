@@ -49,19 +49,22 @@ from casebook.sequence.rnn_encoder_decoder import (
 from casebook.text import Vocabulary, real
 from casebook.training import count_parameters, evaluation_mode, fit, one_cycle, seed_everything
 
-SEEDS = (0, 1, 2)
 STEPS, MORE_STEPS = 400, 700
-VARIANTS = (
+MODELS = (
     f"RNNencdec-4/{STEPS}",
     f"RNNencdec-4/{MORE_STEPS}",
     f"Seq2Seq-4/{STEPS}",
     f"RNNsearch-4/{STEPS}",
+)
+VARIANTS = (
     f"uniform-4/{STEPS}",
     f"one way-4/{STEPS}",
     f"RNNencdec-8/{STEPS}",
     f"RNNsearch-8/{STEPS}",
 )
-RUNS = tuple(f"{variant}/{seed}" for seed in SEEDS for variant in VARIANTS)
+RUNS = tuple(f"{model}/{seed}" for model in MODELS for seed in (0, 1, 2)) + tuple(
+    f"{variant}/{seed}" for variant in VARIANTS for seed in (0, 1)
+)
 KEPT = f"RNNsearch-4/{STEPS}/0"
 """The run whose weights are kept."""
 
