@@ -49,7 +49,7 @@ from casebook.sequence.rnn_encoder_decoder import (
 from casebook.text import Vocabulary, real
 from casebook.training import count_parameters, evaluation_mode, fit, one_cycle, seed_everything
 
-STEPS, MORE_STEPS = 400, 700
+STEPS, MORE_STEPS = 400, 900
 MODELS = (
     f"RNNencdec-4/{STEPS}",
     f"RNNencdec-4/{MORE_STEPS}",
