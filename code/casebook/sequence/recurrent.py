@@ -659,7 +659,7 @@ def colored_text(text: str, values: Float[Tensor, " n"]) -> str:
 def color_style() -> str:
     """The style sheet of `colored_text`: thin enough a colour to read through, day and night."""
     rules = [
-        ".casebook-cells{white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.6;"
+        ".casebook-cells{white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.6;text-align:left;"
         "margin:.3rem 0 .9rem;padding:0!important;color:inherit;background:none}",
         ".casebook-cells i{font-style:normal;padding:.12em 0}",
     ]
