@@ -13,11 +13,15 @@ Where this departs from the paper, and why:
   the same unit with the sign of the gate's weights turned.
 * The paper leaves biases out of its formulas to make them easier to read. Here all gates and layers
   have them, except in `SIZES["paper"]`, whose weights are to be counted as the appendix lists them.
-* The output reads the state *before* this step, s_{i-1}, as appendix A.2.2 and the authors' code
-  have it; equation 4 says s_i.
+* The output reads the state *before* this step, s_{i-1}, as the formula in appendix A.2.2 has it;
+  equation 4 says s_i. That state has not taken in y_{i-1}, the last word written. The authors' code
+  reads the state before the step, too, but numbers the words one step earlier, so that there the
+  state that searches has already seen the last word.
 * Initial weights are PyTorch's. The paper began with v_a = 0 (B.1), so with equal weights for all.
 * The paper's formulas are for one sentence. In a batch, padding has no weight in the mean.
-* The batches of `batches_by_length` come in random order; the paper gives none.
+* The batches of `batches_by_length` come in random order, and are sorted by target. The paper goes
+  through its shuffled data in order, 20 batches at a time (B.2); the authors' code sorts by the
+  longer of source and target.
 * Training is the caller's, by AdamW in this book. The paper used Adadelta.
 """
 
