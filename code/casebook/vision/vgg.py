@@ -8,8 +8,8 @@ Where this departs from the paper or reads it in its own way, and why:
 
 * Random initial weights have a standard deviation of 0.01. The paper prints a *variance* of 10^-2
   (§3.1), which is a standard deviation of 0.1, with which we do not see how even network A
-  could be trained: its first loss is millions of times that of guessing. `weight_std` takes
-  either.
+  could be trained: on a photograph its first loss is millions of times that of guessing.
+  `weight_std` takes either.
 * "The first four convolutional layers" that deeper networks take over from A (§3.1) are taken over
   by their place in the blocks, conv1_1, conv2_1, conv3_1 and conv3_2. The first four in a row would
   not fit: A's second convolution has 128 kernels, that of every deeper network 64.
