@@ -17,7 +17,7 @@ Where this departs from the paper, and why:
 * The paper trains with plain stochastic gradient descent; here the optimiser is the caller's.
 * The paper's standard RNN has a sigmoid; the one here, PyTorch's, a tanh.
 * The default sizes are this book's. Their initial weights are larger than the paper's, in
-  proportion: the sum of 168 products at 0.28 spreads as widely as that of 2,000 at 0.08.
+  proportion: the sum of 168 products at 0.28 spreads about as widely as that of 2,000 at 0.08.
 """
 
 import heapq
