@@ -330,8 +330,8 @@ def train(
 
 
 # ---------------------------------------------------------------------------------------------
-# Looking inside. All of these work on a copy of the network, which normalises over the images it is
-# given, as in training.
+# Looking inside. What sends images through the network does so on a copy of it, which normalises
+# over the images it is given, as in training.
 
 
 def layer_responses(net: ResNet, images: Float[Tensor, "B C H W"]) -> list[float]:
