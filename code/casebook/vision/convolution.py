@@ -1,9 +1,9 @@
 """The convolution: a linear map that shares its weights, and what a stack of them sees.
 
-The opener of the part on vision has no paper of its own. It builds the operation from a matrix
-(`convolve`, `as_matrix`, `LocallyConnected`), computes what a stack of windows sees
-(`receptive_field`) and measures the same (`measured_receptive_field`), and rebuilds an early
-convolutional network that was trained as a whole by gradient descent, the zip code reader of LeCun
+The opener of the part on vision has no paper of its own. It has the operation, its matrix,
+and its like without sharing (`convolve`, `as_matrix`, `LocallyConnected`), computes what a stack of
+windows sees (`receptive_field`) and measures the same (`measured_receptive_field`), and rebuilds an
+early convolutional network that was trained as a whole by gradient descent, the zip code reader of LeCun
 et al. (Backpropagation Applied to Handwritten Zip Code Recognition, 1989), to which the sections
 (§) refer.
 
@@ -172,8 +172,8 @@ def convolve(
 ) -> Float[Tensor, "batch kernels out_height out_width"]:
     """A convolution by brute force: every kernel, laid on every window, multiplied and summed.
 
-    As in all deep learning the kernel is not flipped, which makes this what mathematicians call a
-    cross-correlation.
+    As is usual in deep learning the kernel is not flipped, which makes this what mathematicians
+    call a cross-correlation.
 
     Raises ValueError if the window does not fit into the padded images.
     """
@@ -274,7 +274,8 @@ def put_anywhere(
 ) -> Float[Tensor, "n 1 16 16"]:
     """Each digit, shrunk to 10 x 10 pixels, somewhere on a board of 16 x 16 from -1 to 1.
 
-    digits: from 0 to 1, within the middle 20 x 20 pixels, as MNIST's are but for a few strokes.
+    digits: from 0 to 1. What lies outside of the middle 20 x 20 pixels is cut off: in most of
+        MNIST's digits the ends of a few strokes.
     """
     small = functional.interpolate(digits[:, :, 4:24, 4:24], size=10, mode="area")
     boards = torch.full((len(digits), 1, 16, 16), -1.0)
