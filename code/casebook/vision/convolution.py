@@ -3,9 +3,9 @@
 The opener of the part on vision has no paper of its own. It has the operation, its matrix,
 and its like without sharing (`convolve`, `as_matrix`, `LocallyConnected`), computes what a stack of
 windows sees (`receptive_field`) and measures the same (`measured_receptive_field`), and rebuilds an
-early convolutional network that was trained as a whole by gradient descent, the zip code reader of LeCun
-et al. (Backpropagation Applied to Handwritten Zip Code Recognition, 1989), to which the sections
-(§) refer.
+early convolutional network that was trained as a whole by gradient descent, the zip code reader of
+LeCun et al. (Backpropagation Applied to Handwritten Zip Code Recognition, 1989), to which the
+sections (§) refer.
 
 Where `ZipCodeNet` departs from that paper, and why:
 
