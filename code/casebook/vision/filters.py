@@ -13,8 +13,8 @@ Where this departs from the papers, and why:
 
 * `top_patches` cuts patches out of the images, which is one half of Figure 2. The other half
   projects each activation back to the pixels with a "deconvnet"; we leave it out for length.
-* `maximise_activation` keeps the norm of the image fixed, as Erhan et al. do; moving and blurring
-  the image while it climbs came later.
+* `maximise_activation` keeps the norm of the image fixed, as Erhan et al. do; moving the
+  image while it climbs and smoothing its gradient came later.
 * `sparse_code` penalises the absolute value of a coefficient; Olshausen and Field's Figure 4 was
   made with log(1 + x²). Their codes come from conjugate gradients, ours from FISTA (Beck and
   Teboulle, 2009); the dictionary is updated as by Mairal et al. (2009).
@@ -42,7 +42,7 @@ def windows(network: nn.Module) -> list[Window]:
     """The windows of a network's convolutions and poolings, in the order in which they stand.
 
     That is the order of `network.modules()`: right for networks without branches, and for residual
-    ones, whose skip connections see less than the layers that they go around.
+    ones whose skip connections only add; a convolution on a skip connection would be counted too.
 
     Raises ValueError for windows that are not square or are dilated.
     """
@@ -195,8 +195,9 @@ def randomised(
 ) -> nn.Module:
     """A copy of the network with weights that have learned nothing (Adebayo et al. 2018).
 
-    Every layer draws its initial weights anew. Batch normalisation then takes its means and
-    variances from `images`, so that the copy's activities have the usual size.
+    Every layer draws its initial weights anew, as PyTorch does by default; with the seed from
+    which a network was built, that can give back its own beginning. Batch normalisation then takes
+    its means and variances from `images`, so that the copy's activities have the usual size.
     """
     copied = copy.deepcopy(network)
     with torch.random.fork_rng(devices=[]):
@@ -402,8 +403,8 @@ def fit_gabor(
     """The Gabor function nearest to each filter, and the share of the filter that it explains.
 
     The share is 1 - ‖filter - Gabor‖² / ‖filter‖², between 0 and 1: for a filter with mean zero,
-    the variance explained. A coarse grid of some ten thousand functions gives each filter its best
-    `starts`, from which Adam climbs for `steps`; the two amplitudes are solved for exactly.
+    the variance explained. A coarse grid of 7,200 shapes gives each filter its best `starts`,
+    from which Adam climbs for `steps`; the two amplitudes are solved for exactly.
 
     Raises ValueError for a filter that is zero everywhere or not finite.
     """
@@ -486,7 +487,7 @@ class PatchNetConfig:
     window, stride: of the first convolution, which has no padding.
     channels: kernels of the convolutions; all but the first are 3×3.
     first_std: of the first layer's initial weights, as a share of what keeps the signal's size.
-        Small weights turn quickly, so that what one sees in them later was learned.
+        Small weights turn quickly, so that more of what one sees in them later was learned.
 
     Raises ValueError for sizes below 1 or a `first_std` that is not positive.
     """
