@@ -13,17 +13,17 @@ from casebook.sequence.bahdanau import (
     RNNSearch,
     RNNSearchConfig,
     agreement,
-    batches_by_length,
     soft_alignment,
 )
 from casebook.sequence.rnn_encoder_decoder import (
     EncoderDecoder,
     exact_match,
     greedy,
+    train_translation,
     translation_loss,
 )
 from casebook.text import BOS, EOS, PAD, pad, real
-from casebook.training import count_parameters, fit, meta_device, one_cycle, seed_everything
+from casebook.training import count_parameters, meta_device, seed_everything
 
 TINY = RNNSearchConfig(12, 11, embedding=6, hidden=5, alignment=4, maxout=3)
 VARIANTS = [TINY, replace(TINY, both_ways=False), replace(TINY, align="uniform")]
@@ -253,36 +253,13 @@ def test_it_learns_to_copy_and_looks_where_it_copies() -> None:
 
     net = RNNSearch(RNNSearchConfig(11, 11, embedding=16, hidden=32, alignment=32, maxout=32))
     steps = 250
-    optimizer, scheduler = one_cycle(net, learning_rate=1e-2, steps=steps, weight_decay=0)
     rows = sequences(64 * steps)
     batches = [(part, part) for part in rows.split(64)]
-    fit(net, batches, translation_loss, optimizer, scheduler=scheduler, clip_norm=1.0)
+    train_translation(net, batches, learning_rate=1e-2, steps=steps)
     new = sequences(200)
     assert exact_match(greedy(net, new, length + 1), new).float().mean() > 0.9
     looks_at = soft_alignment(net, new, new).argmax(-1)[:, :length]
     assert (looks_at == torch.arange(length)).float().mean() > 0.8
-
-
-# Batches
-
-
-def test_batches_hold_sentences_of_like_length() -> None:
-    source = pad([[4 + i % 5] * (1 + i % 9) for i in range(200)])
-    target = pad([[4] * (1 + i % 9) for i in range(200)])
-    batches = batches_by_length(source, target, batch_size=10, pool=20, seed=1)
-    assert len(batches) == 20
-    assert sorted(row for part, _ in batches for row in part.tolist()) == sorted(source.tolist())
-    for part, translated in batches:
-        assert torch.equal(real(part).sum(1), real(translated).sum(1))  # the pairs stay together
-        lengths = real(translated).sum(1)
-        assert lengths.max() - lengths.min() <= 1
-    again = batches_by_length(source, target, batch_size=10, pool=20, seed=1)
-    assert all(torch.equal(a, b) for (a, _), (b, _) in zip(batches, again, strict=True))
-
-
-def test_what_does_not_fill_a_batch_is_left_out() -> None:
-    rows = pad([[4, 5]] * 25)
-    assert [len(part) for part, _ in batches_by_length(rows, rows, batch_size=10)] == [10, 10]
 
 
 # Bad input
@@ -298,11 +275,3 @@ def test_what_does_not_fill_a_batch_is_left_out() -> None:
 def test_configurations_that_make_no_sense_are_refused(change: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(TINY, **change)
-
-
-def test_batches_that_cannot_be_made_are_refused() -> None:
-    rows = pad([[4]] * 5)
-    with pytest.raises(ValueError, match="batch_size=6"):
-        batches_by_length(rows, rows, batch_size=6)
-    with pytest.raises(ValueError, match="pool=0"):
-        batches_by_length(rows, rows, batch_size=2, pool=0)

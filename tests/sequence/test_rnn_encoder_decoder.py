@@ -23,10 +23,11 @@ from casebook.sequence.rnn_encoder_decoder import (
     previous,
     read,
     sentences,
+    train_translation,
     translation_loss,
 )
 from casebook.text import BOS, EOS, PAD, Vocabulary, real
-from casebook.training import count_parameters, fit, meta_device, one_cycle, seed_everything
+from casebook.training import count_parameters, fit, meta_device, seed_everything
 
 TINY = Config(9, 8, embedding=5, hidden=6, maxout=4)
 
@@ -338,18 +339,23 @@ def test_it_learns_to_copy() -> None:
     words = torch.randint(3, 9, (1000, 3))
     rows = torch.cat([words, torch.full((1000, 1), EOS)], 1)
     net = RNNEncoderDecoder(Config(9, 9, embedding=16, hidden=48, maxout=32))
-    optimizer, scheduler = one_cycle(net, learning_rate=1e-2, steps=200, weight_decay=0.0)
-    batches = [(part, part) for part in rows[:800].split(64)] * 16
-    fit(
-        net,
-        batches,
-        translation_loss,
-        optimizer,
-        scheduler=scheduler,
-        clip_norm=1.0,
-        max_steps=200,
-    )
+    batches = [(part, part) for part in rows[:800].split(64)]
+    history = train_translation(net, batches, learning_rate=1e-2, steps=200)
+    assert len(history.loss) == 200
     assert exact_match(greedy(net, rows[800:], 8), rows[800:]).double().mean() > 0.95
+
+
+def test_training_that_is_cut_off_has_done_the_first_steps_of_the_whole() -> None:
+    whole, part = (
+        train_translation(tiny(), [batch()], learning_rate=1e-2, steps=12, max_steps=limit).loss
+        for limit in (None, 5)
+    )
+    assert (len(whole), len(part)) == (12, 5)
+    assert part == pytest.approx(whole[:5])
+    with pytest.raises(ValueError, match="max_steps=0"):
+        train_translation(tiny(), [batch()], learning_rate=1e-2, steps=12, max_steps=0)
+    with pytest.raises(ValueError, match="steps"):
+        train_translation(tiny(), [batch()], learning_rate=1e-2, steps=0)
 
 
 def test_an_unknown_unit_and_impossible_sizes_are_refused() -> None:

@@ -12,6 +12,7 @@ from casebook.sequence.rnn_encoder_decoder import (
     EncoderDecoder,
     exact_match,
     greedy,
+    train_translation,
     translation_loss,
 )
 from casebook.sequence.seq2seq import (
@@ -28,13 +29,11 @@ from casebook.sequence.seq2seq import (
     gradient_reach,
     reverse,
 )
-from casebook.text import BOS, EOS, PAD
+from casebook.text import BOS, EOS, PAD, real
 from casebook.training import (
     count_parameters,
-    fit,
     meta_device,
     minibatches,
-    one_cycle,
     seed_everything,
 )
 
@@ -316,6 +315,10 @@ def test_batches_by_length_hold_every_pair_once_and_little_padding() -> None:
     assert all(torch.equal(a[1], b[1]) for a, b in zip(first, again, strict=True))
     spans = [(t != PAD).sum(1) for _, t in first]
     assert sum(int(span.max() - span.min()) for span in spans) <= 8
+    assert all(torch.equal(real(s).sum(1), real(t).sum(1)) for s, t in first)  # pairs stay pairs
+    unsorted = batches_by_length(source, target, batch_size=8, pool=1, seed=1)
+    spans = [(t != PAD).sum(1) for _, t in unsorted]
+    assert sum(int(span.max() - span.min()) for span in spans) > 50
     with pytest.raises(ValueError, match="batch_size=0"):
         SimilarLengths(source, target, 0)
 
@@ -329,9 +332,8 @@ def test_learns_to_copy(backwards: bool) -> None:
     words = torch.randint(3, 9, (2000, 3), generator=generator)
     texts = torch.cat([words, torch.full((2000, 1), EOS)], 1)
     net = Seq2Seq(Seq2SeqConfig(9, 9, embedding=16, hidden=48, layers=1, reverse_source=backwards))
-    optimizer, scheduler = one_cycle(net, learning_rate=1e-2, steps=200, weight_decay=0)
     batches = minibatches(texts, texts, batch_size=64)
-    fit(net, batches, translation_loss, optimizer, epochs=9, max_steps=200, scheduler=scheduler)
+    train_translation(net, batches, learning_rate=1e-2, steps=200)
     fresh = torch.tensor([*itertools.product(range(3, 9), repeat=3)])[::5]
     fresh = torch.cat([fresh, torch.full((len(fresh), 1), EOS)], 1)
     for written in (greedy(net, fresh, 9), beam_search(net, fresh, 3, 9)[0]):

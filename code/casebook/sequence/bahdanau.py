@@ -19,10 +19,7 @@ Where this departs from the paper, and why:
   state that searches has already seen the last word.
 * Initial weights are PyTorch's. The paper began with v_a = 0 (B.1), so with equal weights for all.
 * The paper's formulas are for one sentence. In a batch, padding has no weight in the mean.
-* The batches of `batches_by_length` come in random order, and are sorted by target. The paper goes
-  through its shuffled data in order, 20 batches at a time (B.2); the authors' code sorts by the
-  longer of source and target.
-* Training is the caller's, by AdamW in this book. The paper used Adadelta.
+* This book trains with Adam, by `train_translation`. The paper used Adadelta.
 """
 
 from dataclasses import dataclass
@@ -31,8 +28,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from casebook.sequence.rnn_encoder_decoder import EncoderDecoder, GatedUnit, State, read
-from casebook.text import BOS, real
+from casebook.sequence.rnn_encoder_decoder import (
+    EncoderDecoder,
+    GatedUnit,
+    State,
+    previous,
+    read,
+)
+from casebook.text import real
 
 
 @dataclass(frozen=True)
@@ -208,8 +211,7 @@ class RNNSearch(EncoderDecoder):
     ) -> Float[Tensor, "batch time vocab"]:
         """What `EncoderDecoder.forward` computes, the words' part for all words at once."""
         hidden, annotations, keys, mask = self.encode(source)
-        words = torch.cat([torch.full_like(target[:, :1], BOS), target[:, :-1]], 1)
-        embedded = self.target_embedding(words)
+        embedded = self.target_embedding(previous(target))
         befores, contexts = [], []
         for drive in self.decoder_unit.from_input(embedded).unbind(1):
             weights = self.search((hidden, annotations, keys, mask))
@@ -228,8 +230,7 @@ def soft_alignment(
     source, target: as `sentences` makes them; the model is told every word before the next.
     """
     state, rows = model.encode(source), []
-    before = torch.cat([torch.full_like(target[:, :1], BOS), target[:, :-1]], 1)
-    for words in before.unbind(1):
+    for words in previous(target).unbind(1):
         weights = model.search(state)
         rows.append(weights)
         _, state = model.write(words, state, weights)
@@ -256,32 +257,3 @@ def agreement(
     if not (source >= 0).any():
         raise ValueError(f"no word with a known source has a row {later} steps later")
     return (found == source)[source >= 0].float().mean().item()
-
-
-def batches_by_length(
-    source: Int[Tensor, "n source"],
-    target: Int[Tensor, "n time"],
-    *,
-    batch_size: int = 80,
-    pool: int = 20,
-    seed: int = 0,
-) -> list[tuple[Int[Tensor, "batch source"], Int[Tensor, "batch time"]]]:
-    """Batches of sentences of about the same length, so that little is computed on padding (B.2).
-
-    The pairs are shuffled once. Of every `pool` times `batch_size` pairs in turn, the shortest
-    targets make the first batch, the next longer ones the second, and so on; the batches come in
-    random order. Pairs that do not fill a batch are left out.
-    Raises ValueError if there are not enough pairs for one batch, or `pool` is below 1.
-    """
-    if pool < 1 or not 1 <= batch_size <= len(source):
-        raise ValueError(
-            f"batch_size={batch_size}, pool={pool}, {len(source)} pairs: both must be at least 1, "
-            "and there must be a batch of pairs or more"
-        )
-    generator = torch.Generator().manual_seed(seed)
-    batches: list[Tensor] = []
-    for rows in torch.randperm(len(source), generator=generator).split(pool * batch_size):
-        by_length = rows[real(target[rows]).sum(1).argsort(stable=True)]
-        batches += [part for part in by_length.split(batch_size) if len(part) == batch_size]
-    order = torch.randperm(len(batches), generator=generator).tolist()
-    return [(source[batches[i]], target[batches[i]]) for i in order]

@@ -1,8 +1,9 @@
 """The RNN Encoder–Decoder (Cho et al. 2014): one network reads a sentence, another writes one.
 
 Here begins what the chapters on translation share: `EncoderDecoder`, the interface that every
-model of theirs has, the loss of a translation, the score of a pair, and the simplest way of writing
-a translation, word by word. The paper's own are `GatedUnit` and `RNNEncoderDecoder`.
+model of theirs has, the loss of a translation and training on it, the score of a pair, and the
+simplest way of writing a translation, word by word. The paper's own are `GatedUnit` and
+`RNNEncoderDecoder`.
 
 Departures from the paper: biases, which its equations omit (`Config.bias`); PyTorch's initial
 weights, but for the recurrent matrices, which begin orthogonal as in the paper; BOS as the word
@@ -10,7 +11,7 @@ before the first. The decoder's unit is the one of equation 8, with the reset ga
 product, where the paper's supplement has it after.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from casebook.text import BOS, EOS, PAD, Vocabulary, pad, real, trim
+from casebook.training import History, fit, one_cycle
 
 State = tuple[Tensor, ...]
 """What a decoder remembers from word to word: tensors with the batch as their first dimension."""
@@ -73,6 +75,40 @@ def translation_loss(
     source, target = trim(source), trim(target)
     logits = model(source, target)
     return nn.functional.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=PAD)
+
+
+def train_translation(
+    model: EncoderDecoder,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    learning_rate: float,
+    steps: int,
+    max_steps: int | None = None,
+    description: str = "training",
+) -> History:
+    """Train `model` in place by Adam, as all translating networks of this book are trained.
+
+    The learning rate rises to `learning_rate` and falls again within `steps` optimisation steps;
+    a gradient longer than 1 is shortened to 1, as an exploding one would undo what was learned.
+
+    batches: (source, target), gone through as often as it takes.
+    max_steps: stop after so many of the steps already, as a run that is cut off would.
+    Raises ValueError for `steps` or `max_steps` below 1 or empty batches.
+    """
+    optimizer, scheduler = one_cycle(
+        model, learning_rate=learning_rate, steps=steps, weight_decay=0.0
+    )
+    return fit(
+        model,
+        batches,
+        translation_loss,
+        optimizer,
+        epochs=steps,  # as many as ever needed: an epoch has one step or more
+        max_steps=steps if max_steps is None else min(steps, max_steps),
+        scheduler=scheduler,
+        clip_norm=1.0,
+        description=description,
+    )
 
 
 @torch.no_grad()

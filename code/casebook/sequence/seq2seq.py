@@ -14,7 +14,8 @@ Where this departs from the paper, and why:
   the two together take exactly the steps of that figure.
 * The paper does not say when its beam search stops. This one stops when no open hypothesis can
   still overtake the best complete one.
-* The paper trains with plain stochastic gradient descent; here the optimiser is the caller's.
+* The paper trains with plain stochastic gradient descent; this book with Adam, by
+  `train_translation`.
 * The paper's standard RNN has a sigmoid; the one here, PyTorch's, a tanh.
 * The default sizes are this book's. Their initial weights are larger than the paper's, in
   proportion: the sum of 168 products at 0.28 spreads about as widely as that of 2,000 at 0.08.
@@ -352,12 +353,13 @@ def batches_by_length(
     target: Int[Tensor, "n time"],
     *,
     batch_size: int,
+    pool: int = 50,
     seed: int = 0,
 ) -> DataLoader:
     """What `minibatches` yields, but batches of `SimilarLengths`; the loss trims their PADs."""
     return DataLoader(
         TensorDataset(source, target),
-        sampler=SimilarLengths(source, target, batch_size, seed=seed),
+        sampler=SimilarLengths(source, target, batch_size, pool, seed),
         batch_size=None,
         collate_fn=tuple,
     )

@@ -11,10 +11,10 @@ from casebook.sequence.rnn_encoder_decoder import (
     Config,
     RNNEncoderDecoder,
     sentences,
-    translation_loss,
+    train_translation,
 )
 from casebook.text import Vocabulary
-from casebook.training import fit, minibatches, one_cycle, seed_everything
+from casebook.training import minibatches, seed_everything
 
 RUNS = ("gated",)
 STEPS = 2000
@@ -29,16 +29,12 @@ def run(name: str, max_steps: int | None = None) -> Run:
     pairs = sentences(texts[0], english), sentences(texts[1], german)
     seed_everything(0)
     net = RNNEncoderDecoder(Config(len(english), len(german), unit=name))
-    optimizer, scheduler = one_cycle(net, learning_rate=3e-3, steps=STEPS, weight_decay=0.0)
-    history = fit(
+    history = train_translation(
         net,
         minibatches(*pairs, batch_size=64, seed=0),
-        translation_loss,
-        optimizer,
-        epochs=100,
-        max_steps=max_steps or STEPS,
-        scheduler=scheduler,
-        clip_norm=1.0,
+        learning_rate=3e-3,
+        steps=STEPS,
+        max_steps=max_steps,
         description=name,
     )
     weights = {key: value.half() for key, value in net.state_dict().items()}

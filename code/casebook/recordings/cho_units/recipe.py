@@ -21,10 +21,11 @@ from casebook.sequence.rnn_encoder_decoder import (
     exact_match,
     greedy,
     sentences,
+    train_translation,
     translation_loss,
 )
 from casebook.text import Vocabulary
-from casebook.training import evaluation_mode, fit, minibatches, one_cycle, seed_everything
+from casebook.training import evaluation_mode, minibatches, seed_everything
 
 WIDTHS = {"gated": 128, "reset after": 128, "tanh": 187}
 RATES = {"gated": ("0.003",), "reset after": ("0.003",), "tanh": ("0.003", "0.001")}
@@ -51,16 +52,12 @@ def run(name: str, max_steps: int | None = None) -> Run:
 
     seed_everything(int(seed))
     net = RNNEncoderDecoder(Config(len(english), len(german), hidden=WIDTHS[unit], unit=unit))
-    optimizer, scheduler = one_cycle(net, learning_rate=float(rate), steps=STEPS, weight_decay=0.0)
-    history = fit(
+    history = train_translation(
         net,
         minibatches(*pairs(numbers), batch_size=64, seed=int(seed)),
-        translation_loss,
-        optimizer,
-        epochs=100,
-        max_steps=max_steps or STEPS,
-        scheduler=scheduler,
-        clip_norm=1.0,
+        learning_rate=float(rate),
+        steps=STEPS,
+        max_steps=max_steps,
         description=name,
     )
     if max_steps is not None:

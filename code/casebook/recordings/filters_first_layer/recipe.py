@@ -1,7 +1,7 @@
 """What first layers learn from two photographs, and what from noise; three seeds each.
 
-"photographs/SEED": a small network learns to tell patches of two photographs from the same patches
-with their phases scrambled. It trains on the left three quarters of both and is tested on the
+"photographs/SEED": a small network learns to tell patches of two photographs from other patches of
+them whose phases are scrambled. It trains on the left three quarters of both and is tested on the
 right quarter.
 
 "shuffled/SEED": the control. The same network sees the same patches with labels permuted within

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from casebook.record import Run
-from casebook.sequence.rnn_encoder_decoder import exact_match, greedy, translation_loss
+from casebook.sequence.rnn_encoder_decoder import exact_match, greedy, train_translation
 from casebook.sequence.seq2seq import Seq2Seq, Seq2SeqConfig
 from casebook.text import EOS
-from casebook.training import evaluation_mode, fit, minibatches, one_cycle, seed_everything
+from casebook.training import evaluation_mode, minibatches, seed_everything
 
 SEEDS = {"lstm 0.28": (0, 1, 2), "tanh 0.1": (0, 1), "tanh 0.15": (0, 1), "tanh 0.28": (0, 1)}
 RUNS = tuple(
@@ -55,15 +55,12 @@ def run(name: str, max_steps: int | None = None) -> Run:
         reverse_source=order == "backwards",
     )
     net, seen, unseen = Seq2Seq(config), sequences(64 * STEPS, 1), sequences(500, 2)
-    optimizer, scheduler = one_cycle(net, learning_rate=RATES[unit], steps=STEPS, weight_decay=0.0)
-    history = fit(
+    history = train_translation(
         net,
         minibatches(seen, seen, batch_size=64, seed=int(seed)),
-        translation_loss,
-        optimizer,
-        max_steps=max_steps or STEPS,
-        scheduler=scheduler,
-        clip_norm=1.0,
+        learning_rate=RATES[unit],
+        steps=STEPS,
+        max_steps=max_steps,
         description=name,
     )
     if max_steps is not None:

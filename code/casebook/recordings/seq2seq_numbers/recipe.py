@@ -23,11 +23,12 @@ from casebook.sequence.rnn_encoder_decoder import (
     exact_match,
     greedy,
     sentences,
+    train_translation,
     translation_loss,
 )
 from casebook.sequence.seq2seq import Seq2Seq, Seq2SeqConfig, batches_by_length
 from casebook.text import Vocabulary
-from casebook.training import evaluation_mode, fit, one_cycle, seed_everything
+from casebook.training import evaluation_mode, seed_everything
 
 RUNS = (
     *(f"{order}/2/{seed}" for order in ("forwards", "backwards") for seed in (0, 1, 2)),
@@ -65,16 +66,12 @@ def train(name: str, steps: int, max_steps: int | None = None) -> Run:
         reverse_source=order == "backwards",
     )
     net = Seq2Seq(config)
-    optimizer, scheduler = one_cycle(net, learning_rate=RATE, steps=steps, weight_decay=0.0)
-    history = fit(
+    history = train_translation(
         net,
         batches_by_length(*numbered(training), batch_size=64, seed=int(seed)),
-        translation_loss,
-        optimizer,
-        epochs=10,
-        max_steps=max_steps or steps,
-        scheduler=scheduler,
-        clip_norm=1.0,
+        learning_rate=RATE,
+        steps=steps,
+        max_steps=max_steps,
         description=name,
     )
     if max_steps is not None:

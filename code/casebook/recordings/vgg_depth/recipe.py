@@ -13,8 +13,8 @@ The Gaussian's standard deviation is sqrt(8) times 0.01: a kernel here has an ei
 networks of full width.
 
 Images are padded with zeros from 28 x 28 to 32 x 32 pixels, and the mean of the training pixels is
-subtracted. In "start" pixels go up to 255, as in the paper, whose Gaussian lives on that; in
-"depth" they are divided by their standard deviation.
+subtracted. In "start" pixels go up to 255, as the paper's must have; in "depth" they are divided
+by their standard deviation.
 """
 
 from collections.abc import Iterable, Iterator
