@@ -4,7 +4,7 @@
 them whose phases are scrambled. It trains on the left three quarters of both and is tested on the
 right quarter.
 
-"shuffled/SEED": the control. The same network sees the same patches with labels permuted within
+"shuffled/SEED": the control. The same network sees patches drawn alike, with labels permuted within
 every batch, so that there is nothing to learn but the noise of the gradients.
 
 Metrics: `accuracy` on 2,000 patches of the part not trained on; `turned`, the mean cosine between
