@@ -12,12 +12,15 @@ Where this departs from the paper, and why:
   of the old state stays; in this paper's appendix A.1.1 it says how much of it goes. The two are
   the same unit with the sign of the gate's weights turned.
 * The paper leaves biases out of its formulas to make them easier to read. Here all gates and layers
-  have them, except in `SIZES["paper"]`, whose weights are to be counted as the appendix lists them.
+  outside the alignment model have them, except in `SIZES["paper"]`, whose weights are to be
+  counted as the appendix lists them.
 * The output reads the state *before* this step, s_{i-1}, as the formula in appendix A.2.2 has it;
   equation 4 says s_i. That state has not taken in y_{i-1}, the last word written. The authors' code
   reads the state before the step, too, but numbers the words one step earlier, so that there the
   state that searches has already seen the last word.
-* Initial weights are PyTorch's. The paper began with v_a = 0 (B.1), so with equal weights for all.
+* Initial weights are PyTorch's, except that the recurrent matrices begin orthogonal, as in the
+  paper. The paper drew the others from narrow Gaussians and began with v_a = 0 (B.1), so with equal
+  weights for all words.
 * The paper's formulas are for one sentence. In a batch, padding has no weight in the mean.
 * This book trains with Adam, by `train_translation`. The paper used Adadelta.
 """
