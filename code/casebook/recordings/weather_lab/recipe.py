@@ -1,9 +1,9 @@
 """The weather lab's network with other inputs, other sizes and other targets, ten seeds each.
 
-`seasonN`: the highs and the season of each day. `onedayN`: yesterday's high alone, so that there
-is nothing to remember. `scrambledN`: the fourteen highs in an order drawn once from the seed.
-`hidden2-N` ...: other numbers of hidden units. `directN`: fourteen days ahead at once, with the
-season.
+Runs are called "KIND-seedN". `season`: the highs and the season of each day. `oneday`: yesterday's
+high alone, so that there is nothing to remember. `scrambled`: the fourteen highs in an order drawn
+once from the seed. `hidden2` and the like: other numbers of hidden units. `direct`: fourteen days
+ahead at once, with the season.
 
 Trained on 2012 and 2013, like the network in the lab. Metrics: `train`, `validation` (2014) and
 `test` (2015), the root mean square error in degrees Celsius, for `direct` over all fourteen days.
