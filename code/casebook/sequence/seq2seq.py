@@ -2,7 +2,7 @@
 
 One deep LSTM reads the source sentence, backwards; another begins in the state in which the first
 one stopped, and writes the translation. A beam search looks for the likeliest one. Sections (§)
-are those of the NIPS 2014 paper.
+are those of the arXiv version.
 
 Where this departs from the paper, and why:
 
