@@ -2,8 +2,8 @@
 
 English to German, lists of numbers in words. Every run learns from 20,000 sentences, in batches of
 about the same length, and is judged on sentences of 1 to 12 numbers none of which occurs in
-training. Runs are called "MODEL-LONGEST/STEPS/SEED". All models are trained on sentences of up to 4 numbers;
-as in the paper, RNNencdec and RNNsearch are trained a second time, on sentences of up to 8.
+training. Runs are called "MODEL-LONGEST/STEPS/SEED". All models are trained on sentences of up to
+4 numbers; as in the paper, RNNencdec and RNNsearch are trained again on longer ones, of up to 8.
 
 * "RNNencdec" (Cho et al. 2014) sees the source as one vector, "Seq2Seq" (Sutskever et al. 2014) as
   the state of two LSTM layers that have read it backwards, "RNNsearch" (Bahdanau et al. 2015) as
