@@ -3,10 +3,10 @@
 Two kinds of runs, all on the silhouettes of `casebook.data.animals`, one thread each:
 
 * "ablation/VARIANT/SEED": the small AlexNet, with one of its ideas taken away or changed, learns
-  from 100 images of each animal. Metrics: top-1 errors on the training images and on the 2,000
-  test images, from the centre crop alone and averaged over ten views.
-* "race/RECIPE/ACTIVATION/RATE/SEED": a four-layer network without regularisation learns from 200
-  images of each animal until 25 % of (half of) its training images are wrong. Metric: the steps
+  from 1,000 images, some 100 of each animal. Metrics: top-1 errors on the training images and on
+  the 2,000 test images, from the centre crop alone and averaged over ten views.
+* "race/RECIPE/ACTIVATION/RATE/SEED": a four-layer network without regularisation learns from
+  2,000 images, some 200 of each animal, until 25 % of (half of) these are wrong. Metric: the steps
   that took, or `inf` where it did not get there within the limit.
 
 The recipe "scaled" is today's: pixels from 0 to 1, initial weights scaled to the number of inputs.
