@@ -321,6 +321,8 @@ def test_batches_by_length_hold_every_pair_once_and_little_padding() -> None:
     assert sum(int(span.max() - span.min()) for span in spans) > 50
     with pytest.raises(ValueError, match="batch_size=0"):
         SimilarLengths(source, target, 0)
+    with pytest.raises(ValueError, match="pool=0"):
+        batches_by_length(source, target, batch_size=8, pool=0)
 
 
 # Learning

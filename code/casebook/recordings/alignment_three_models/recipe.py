@@ -169,14 +169,20 @@ def judge(
     }
 
 
-def alignment(net: RNNSearch, english: Vocabulary, german: Vocabulary) -> dict[str, float]:
-    """How often the largest weight is on the source word of the word that is being written."""
-    drawn = number_sentences(TESTED, (4, 4), seed=104, new=True)
-    source, target = encoded(drawn, english, german)
+def links(drawn: list[tuple[int, ...]], target: Tensor) -> Tensor:
+    """For each word of `target` the place of its source word; -1 if there is none, and at PAD."""
     known = torch.full_like(target, -1)
     for row, sentence in zip(known, drawn, strict=True):
         for place, position in enumerate(number_words().alignment(*sentence)):
             row[place] = -1 if position is None else position
+    return known
+
+
+def alignment(net: RNNSearch, english: Vocabulary, german: Vocabulary) -> dict[str, float]:
+    """How often the largest weight is on the source word of the word that is being written."""
+    drawn = number_sentences(TESTED, (4, 4), seed=104, new=True)
+    source, target = encoded(drawn, english, german)
+    known = links(drawn, target)
     weights = soft_alignment(net, source, target)
     aligned = {f"aligned/{later}": agreement(weights, known, later) for later in (-1, 0, 1)}
     which_number = (source == english.numbers[";"]).cumsum(1)  # of each place in the source
